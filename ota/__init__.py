@@ -1,0 +1,1 @@
+"""Secure OTA updates and edge management: the operator's side and the device's."""

@@ -1,0 +1,262 @@
+"""The agent: one cycle, and the loop around it.
+
+A cycle:
+
+1. hand over reports that wait;
+2. finish what may have touched the running slot, before anything else is believed or fetched;
+3. ask the trust room what this device shall run (``ota/agent/trust.py``);
+4. end updates that the director withdrew; tell what is held, denied or refused;
+5. apply what is wanted, one component after the other (``ota/agent/apply.py``);
+6. after its soak, let a security fix drop a lower previous and raise the floor (rule 5);
+7. tell what is installed, if that changed; hand over reports.
+
+Only ``Refusal``, ``Stale`` and ``Outage`` come out of a cycle, after they were reported; the
+loop goes on. A hint causes one cycle, whatever it says.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from ota.agent import floors, hints, parts, states
+from ota.agent.apply import Applier
+from ota.agent.endings import Result
+from ota.agent.trust import Cycle, Known, TrustRoom, Wanted
+from ota.ports import Feed, Hint
+from signing.assignment import Assignment
+from signing.errors import OtaError, Outage, Refusal
+
+AT_ONCE: Final = 32
+"""Most hints that are looked at for one cycle."""
+_PATIENCE: Final = 6 * 3600.0
+_FIRST_RETRY: Final = 15.0
+
+
+@dataclass
+class Agent:
+    """Built by ``ota/agent/build.py``; see the module."""
+
+    device: str
+    applier: Applier
+    trust: TrustRoom
+    feed: Feed
+    clock: Callable[[], datetime]
+    security_soak: timedelta
+    _deaf: bool = False
+    _refusals: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = self.applier.state
+        self.reporter = self.applier.reporter
+        self.components = self.applier.components
+        self.machine = self.applier.machine
+
+    # -- one cycle -----------------------------------------------------------------------------
+    def cycle(self) -> list[Result]:
+        """Do one cycle; returns what came of each update that moved.
+
+        Raises ``Refusal``, ``Stale`` or ``Outage``, already reported.
+        """
+        try:
+            # (1), (2)
+            self.flush()
+            results = self._finish()
+            self.flush()
+            if self._unfinished():
+                return results
+            # (3)
+            cycle = self.trust.cycle(self.known(), self.clock())
+            self.reporter.well()
+            self.state.raise_clock_floor(cycle.clock_floor)
+            # (4), (5)
+            self._tell(cycle)
+            results += self._apply(cycle)
+            # (6), (7)
+            floors.settle(self.state, self.components, self.machine, self.security_soak)
+            self._tidy(cycle)
+            self.reporter.inventory()
+        except OtaError as e:
+            self._trouble(e)
+            raise
+        self.flush()
+        return results
+
+    def known(self) -> Known:
+        """What the trust room needs to know of this device."""
+        return Known(
+            committed=parts.committed(self.components),
+            floors=self.state.floors(),
+            denied=self.state.denials(),
+            clock_floor=self.state.clock_floor,
+        )
+
+    def flush(self) -> None:
+        """Hand over reports that wait."""
+        self.reporter.flush(self.feed)
+
+    def _trouble(self, error: OtaError) -> None:
+        """Report it; where even that fails, the first error is the one to know."""
+        with suppress(OtaError):
+            running = next(iter(self.state.updates()), None)
+            self.reporter.trouble(error, running)
+            self.state.put("cycle_code", error.code)
+            self.flush()
+
+    def _unfinished(self) -> list[str]:
+        """Configured components whose slot may be active without being committed."""
+        found = self.state.updates()
+        return [
+            u.component for u in found if u.state in states.AFTER and u.component in self.components
+        ]
+
+    def _finish(self) -> list[Result]:
+        results = []
+        for component in self._unfinished():
+            update = self.state.update(component)
+            if update is not None:
+                results.append(self.applier.resume(update))
+        return results
+
+    def _tell(self, cycle: Cycle) -> None:
+        for update in self.state.updates():
+            withdrawn = cycle.assigned.get(update.component) != update.assignment
+            if withdrawn and update.state in states.BEFORE:
+                self.applier.fail(update, "withdrawn", "the director assigns it no more")
+        for held in cycle.held:
+            self.reporter.held(held.assignment, held.error, held.targets_version)
+        for assignment in cycle.denied:
+            self._tell_denied(assignment, cycle.targets_version)
+
+    def _tell_denied(self, assignment: Assignment, version: int) -> None:
+        if self.state.is_closed(assignment):
+            return
+        with self.state.transaction():
+            self.state.close_order(assignment, "denied")
+            self.reporter.denied(assignment, version)
+
+    def _apply(self, cycle: Cycle) -> list[Result]:
+        results: list[Result] = []
+        for wanted in cycle.wanted:
+            if self.state.is_closed(wanted.assignment) or self._too_soon(wanted):
+                continue
+            results.append(self.applier.apply(wanted))
+            self._remember(wanted, results[-1])
+            self.flush()
+            if self._unfinished():
+                break
+        return results
+
+    def _tidy(self, cycle: Cycle) -> None:
+        self.state.forget_orders({a.order for a in cycle.assigned.values()})
+        if not self.state.updates():
+            self.applier.downloader.sweep()
+        for name, part in self.components.items():
+            if self.state.get(f"needs_human {name}"):
+                slots = part.installer.inspect()
+                image = self.state.image(name, slots.current)
+                if image and not slots.trial and part.installer.verify_active(slots.current):
+                    self.state.put(f"needs_human {name}", "")
+
+    # -- patience with what is refused again and again -------------------------------------------
+    def _too_soon(self, wanted: Wanted) -> bool:
+        """Bytes that were refused are not fetched every few minutes for ever.
+
+        Kept in memory and in monotonic time, so neither a wrong clock nor a restart, and no
+        hint, can keep an honest update away.
+        """
+        _, until = self._refusals.get(wanted.assignment.order, (0, 0.0))
+        return not self.reporter.hint and self.machine.monotonic() < until
+
+    def _remember(self, wanted: Wanted, result: Result) -> None:
+        order = wanted.assignment.order
+        count = self._refusals.get(order, (0, 0.0))[0] + 1
+        self._refusals.clear()
+        if result.outcome == "refused":
+            pause = min(_PATIENCE, _FIRST_RETRY * 2**count)
+            self._refusals[order] = (count, self.machine.monotonic() + pause)
+
+    # -- the loop ------------------------------------------------------------------------------
+    def look(self, hint: Hint | None = None) -> list[Result]:
+        """One cycle, by the timer or because of hints: ``hint`` and those that wait behind it."""
+        try:
+            self._take(hint)
+            return self.cycle()
+        finally:
+            self.reporter.hint = ""
+
+    def _take(self, hint: Hint | None) -> None:
+        """Judge hints and be done with them. A feed that fails stops no cycle."""
+        self._deaf = False
+        try:
+            for _ in range(AT_ONCE):
+                if hint is None:
+                    return
+                self.reporter.hint = self._judge(hint)
+                self.feed.done(hint)
+                hint = self.feed.next(0.0)
+        except Outage:
+            self._deaf = True
+
+    def _judge(self, hint: Hint) -> str:
+        """The order that a hint names; a foreign or malformed hint is reported, each time."""
+        try:
+            return hints.read(hint.data, self.device).order
+        except Refusal as e:
+            self.reporter.hint = e.subject
+            self.reporter.refused_hint(e)
+            return e.subject
+
+    def run(
+        self,
+        interval: float,
+        jitter: float,
+        stopped: Callable[[], bool],
+        log: Callable[[Iterable[Result] | OtaError], None],
+    ) -> None:
+        """Look at every hint and at every turn of the timer until ``stopped``; errors go on.
+
+        ``interval`` in seconds, stretched by a random share of up to ``jitter``; after trouble
+        the next look comes sooner, and later again the longer the trouble lasts.
+        """
+        self.applier.stopping = stopped
+        hint: Hint | None = None
+        failures = 0
+        while not stopped():
+            try:
+                log(self.look(hint))
+                failures = 0
+            except OtaError as e:
+                log(e)
+                failures += 1
+            pause = delay(interval, failures) * (1 + jitter * random.random())  # noqa: S311 - spreads load
+            hint = self._wait(pause, stopped, listen=not self._deaf)
+
+    def _wait(
+        self, seconds: float, stopped: Callable[[], bool], *, listen: bool = True
+    ) -> Hint | None:
+        """A hint, or None after ``seconds``. A feed that fails is not asked again at once."""
+        until = self.machine.monotonic() + seconds
+        while (left := until - self.machine.monotonic()) > 0 and not stopped():
+            turn = min(left, 1.0)
+            try:
+                hint = self.feed.next(turn) if listen else None
+            except Outage:
+                listen = False
+                continue
+            if hint is not None:
+                return hint
+            if not listen:
+                self.machine.sleep(turn)
+        return None
+
+
+def delay(interval: float, failures: int) -> float:
+    """Seconds to the next look after so many failures in a row; never more than ``interval``."""
+    if failures == 0:
+        return interval
+    return float(min(interval, _FIRST_RETRY * 2 ** min(failures - 1, 16)))

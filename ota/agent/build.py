@@ -1,0 +1,122 @@
+"""Putting one agent together from its configuration: the only place that knows every part.
+
+>>> with opened(config) as agent:
+...     agent.cycle()
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from ota.agent import feeds, identity, parts
+from ota.agent import time as trusted_time
+from ota.agent.agent import Agent
+from ota.agent.apply import Applier
+from ota.agent.config import Config
+from ota.agent.download import Downloader
+from ota.agent.machine import ThisMachine
+from ota.agent.report import Reporter
+from ota.agent.state import State
+from ota.agent.trust import TrustRoom
+from signing import durable, layout
+from signing.errors import NotFound, Outage
+
+
+def wall_clock() -> datetime:
+    """The wall clock, which may be wrong; see ``ota/agent/time.py``."""
+    return datetime.now(UTC)
+
+
+def downloader(config: Config) -> Downloader:
+    """The one way to the store."""
+    return Downloader(config.store, config.state / "downloads", config.download_limits())
+
+
+def trust_room(config: Config, source: Downloader) -> TrustRoom:
+    """Both repositories of this device, read through ``source``."""
+
+    def director(name: str, limit: int) -> bytes | None:
+        return source.metadata(layout.director_metadata(config.device, name), limit)
+
+    def image(name: str, limit: int) -> bytes | None:
+        return source.metadata(layout.image_metadata(name), limit)
+
+    hardware = {name: c.hardware_id for name, c in config.components.items()}
+    return TrustRoom(config.device, hardware, config.state / "trust", director, image)
+
+
+def components(config: Config) -> dict[str, parts.Component]:
+    """Every configured component."""
+    return {name: parts.build(name, c, config.state) for name, c in config.components.items()}
+
+
+@contextlib.contextmanager
+def opened(config: Config) -> Iterator[Agent]:
+    """A working agent that holds the device's lock; ``Busy`` when another one does."""
+    made = components(config)
+    _provisioned(config)
+    with durable.locked(config.state / "lock"):
+        state = _state(config)
+        try:
+            for name, part in made.items():
+                if name not in state.floors():
+                    with contextlib.suppress(Outage):  # it concerns this component alone
+                        parts.adopt(name, config.components[name], part, state, wall_clock())
+            yield _agent(config, state, made)
+        finally:
+            state.close()
+
+
+def _provisioned(config: Config) -> None:
+    enrolment = config.state / "identity" / "enrolment.json"
+    if not enrolment.exists():
+        raise NotFound(
+            f"{config.device} is not provisioned",
+            subject=str(config.state),
+            remedy="ota-agent provision",
+        )
+
+
+def _state(config: Config) -> State:
+    """The journal of a provisioned device; one that has gone missing is not begun anew."""
+    try:
+        return State.open(config.state)
+    except NotFound as e:
+        raise Outage(
+            f"{e}: it was there when this device was provisioned",
+            code="state-damaged",
+            subject=e.subject,
+            remedy="restore it from backup, or provision the device anew and replace it",
+        ) from e
+
+
+def _agent(config: Config, state: State, made: dict[str, parts.Component]) -> Agent:
+    source = downloader(config)
+    trust = trust_room(config, source)
+    feed = feeds.create(config.feed.kind, config.feed.path, config.device)
+    reporter = Reporter(
+        device=config.device,
+        signer=identity.load(config.state / "identity"),
+        state=state,
+        components=made,
+        versions=trust.versions,
+        now=lambda: trusted_time.used(wall_clock(), state.clock_floor),
+    )
+    agent: Agent
+    applier = Applier(
+        state=state,
+        trust=trust,
+        downloader=source,
+        components=made,
+        reporter=reporter,
+        machine=ThisMachine(config),
+        known=lambda: agent.known(),  # noqa: PLW0108 - agent is bound below
+        clock=wall_clock,
+        flush=lambda: agent.flush(),  # noqa: PLW0108 - the same
+    )
+    agent = Agent(
+        config.device, applier, trust, feed, wall_clock, timedelta(seconds=config.security_soak)
+    )
+    return agent

@@ -1,0 +1,141 @@
+"""``agent.toml``: the device owner's word on what this device is and where it looks.
+
+>>> config = load(Path("/etc/ota-agent/agent.toml"))
+>>> config.components["app"].hardware_id
+'gw-rev-b'
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ota.agent.download import DownloadLimits, check_url
+from ota.agent.options import Argv, Seconds
+from signing import durable, strict
+from signing.errors import Malformed, NotFound, OtaError
+from signing.release import split_path
+
+_LIMIT = 256 * 1024
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every table refuses keys that it does not know."""
+
+
+class Factory(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The image the device left the factory with; its counter is the first floor (rule 4).
+
+    With the ``path`` of a listed release it may be a way back; without one it is unmanaged.
+    """
+
+    version: str = ""
+    release_counter: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
+    path: str = ""
+    length: Annotated[int, msgspec.Meta(ge=0, le=2**50)] = 0
+
+
+class ComponentConfig(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[components.NAME]``; ``options`` are the installer's, ``health`` the probe's."""
+
+    hardware_id: str
+    installer: str
+    health: dict[str, Any]
+    options: dict[str, Any] = {}
+    factory: Factory = Factory()
+
+
+class FeedConfig(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[feed]``: how hints come and reports go. ``none``: the agent only polls."""
+
+    kind: Literal["spool", "none"] = "none"
+    path: str = ""
+
+
+class Poll(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[poll]``: seconds between looks without a hint, and the share that is random."""
+
+    interval: Seconds = 300.0
+    jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
+
+
+class Hook(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[may_install]``: the plant's interlock; exit status 0 means "now is a good time"."""
+
+    argv: Argv
+    timeout: Seconds = 10.0
+
+
+class Config(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file.
+
+    ``security_soak``: seconds that a security fix runs before its lower previous is dropped.
+    """
+
+    device: str
+    state_dir: str
+    store: str
+    components: dict[str, ComponentConfig]
+    feed: FeedConfig = FeedConfig()
+    poll: Poll = Poll()
+    limits: dict[str, int | float] = {}
+    may_install: Hook | None = None
+    reboot: Argv | None = None
+    security_soak: Annotated[float, msgspec.Meta(ge=0)] = 86_400.0
+
+    @property
+    def state(self) -> Path:
+        """The agent's own folder."""
+        return Path(self.state_dir)
+
+    def download_limits(self) -> DownloadLimits:
+        """``[limits]``; unknown names and wrong types are ``Malformed``."""
+        try:
+            return msgspec.convert(self.limits, DownloadLimits, strict=True)
+        except msgspec.ValidationError as e:
+            raise Malformed(f"limits: {e}", subject="limits") from e
+
+
+def load(path: Path) -> Config:
+    """Read and check the file; ``Malformed`` names the file and the key."""
+    data = durable.read(path, _LIMIT, "agent.toml")
+    if data is None:
+        raise NotFound(
+            f"there is no {path}", subject=str(path), remedy="ota-agent --config FILE ..."
+        )
+    try:
+        config = msgspec.convert(tomllib.loads(data.decode()), Config, strict=True)
+        _check(config)
+    except (msgspec.ValidationError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise Malformed(f"{path}: {e}", subject=str(path), remedy=f"correct {path}") from e
+    except Malformed as e:
+        raise Malformed(f"{path}: {e}", subject=e.subject, remedy=f"correct {path}") from e
+    return config
+
+
+def _check(config: Config) -> None:
+    strict.identifier(config.device, "device")
+    check_url(config.store)
+    if not config.state_dir.startswith("/"):
+        raise Malformed(f"state_dir: {config.state_dir!r:.120} is not an absolute path")
+    if not config.components:
+        raise Malformed("components: there is none")
+    for name, component in config.components.items():
+        strict.identifier(name, "components")
+        strict.identifier(component.hardware_id, f"components.{name}.hardware_id")
+        if component.factory.version:
+            strict.version_text(component.factory.version, f"components.{name}.factory.version")
+        if component.factory.path:
+            split_path(component.factory.path, name)
+    if config.feed.kind == "spool" and not config.feed.path.startswith("/"):
+        raise Malformed("feed.path: an absolute path is needed for the spool")
+    try:
+        unknown = set(config.limits) - set(DownloadLimits.__dataclass_fields__)
+        if unknown:
+            raise Malformed(f"limits: unknown {', '.join(sorted(unknown))}")
+        config.download_limits()
+    except OtaError as e:
+        raise Malformed(str(e)) from e

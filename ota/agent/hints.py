@@ -1,0 +1,61 @@
+"""A hint says "look now" and nothing else: nothing in it is believed, whoever carried it.
+
+It is still read strictly, so that a courier that is being tampered with, or one that mixes up
+devices, shows up as a signed refusal instead of as a silent cycle. The order it names is repeated
+in that report for the operator's eyes only; what the device installs comes from the director.
+
+>>> read(b'{"schema":1,"device":"press-07","order":"ota-a-b-u1-w0-b0","rollout":"a-b"}', "press-07")
+Body(device='press-07', order='ota-a-b-u1-w0-b0', rollout='a-b')
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from signing import strict
+from signing.assignment import ORDER
+from signing.errors import Malformed, Refusal
+
+LIMIT = 4096
+"""Largest hint in bytes."""
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a courier hands over."""
+
+    schema: Literal[1] = 1
+    device: str
+    order: str
+    rollout: str
+
+
+def parse(data: bytes) -> Body:
+    """The hint, whoever it is for; ``Malformed`` for anything that is none."""
+    try:
+        body = msgspec.convert(strict.loads(data, limit=LIMIT, what="hint"), Body, strict=True)
+    except msgspec.ValidationError as e:
+        raise Malformed(f"hint: {e!s:.200}") from e
+    strict.identifier(body.device, "device")
+    strict.identifier(body.rollout, "rollout")
+    if not ORDER.fullmatch(body.order):
+        raise Malformed("hint: order: not an order id")
+    return body
+
+
+def read(data: bytes, device: str) -> Body:
+    """The hint for ``device``; ``Refusal`` ``hint-malformed`` or ``hint-wrong-device``.
+
+    The refusal's ``subject`` is the order it names, when that is an order id at all. Without a
+    ``device`` only the form is judged.
+    """
+    try:
+        body = parse(data)
+    except Malformed as e:
+        raise Refusal("hint-malformed", str(e)) from e
+    if device and body.device != device:
+        raise Refusal(
+            "hint-wrong-device", f"a hint for {body.device}, this is {device}", subject=body.order
+        )
+    return body

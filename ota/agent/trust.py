@@ -1,0 +1,389 @@
+"""The trust room: what this device shall run now, and proof that some bytes are that.
+
+Two TUF repositories must agree before anything is installed (Uptane 2.1, 5.4.4.2): the *image
+repository* says what may run, with offline keys; the *director* says what this device shall run
+now, with an online key. A courier can show us old, foreign or broken copies of either; a thief of
+the director key can choose among listed releases at or above the floor for that component and
+hardware, or withhold updates, and nothing else; a thief of an image key can not aim.
+
+:meth:`TrustRoom.cycle` is the whole argument, its steps numbered. It works on copies in memory;
+each repository's new set is adopted on disk only when every check of that repository has passed.
+:meth:`TrustRoom.verify` makes the only thing an installer takes, a :class:`VerifiedImage`.
+
+The caller must still: persist ``Cycle.clock_floor``; ask :meth:`still_assigned` once more just
+before it makes a slot active; call :meth:`verify` again if anything but itself could have
+written to the file since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from tuf.api.metadata import Root, Signed, Targets
+
+from ota.agent import agreement
+from ota.agent import time as trusted_time
+from ota.agent.following import Follower
+from ota.agent.trustfolder import TrustFolder
+from signing import strict
+from signing.assignment import Assignment
+from signing.client import Fetch, Found, TufClient
+from signing.errors import Malformed, OtaError, Outage, Refusal
+from signing.release import Release
+from signing.report import Versions
+
+_SEAL: Final = object()
+
+
+class VerifiedImage:
+    """Proof: ``path`` holds, in full, the bytes that both repositories signed.
+
+    Only :meth:`TrustRoom.verify` can make one.
+    """
+
+    __slots__ = ("path", "release")
+
+    def __init__(self, seal: object, path: Path, release: Release) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only TrustRoom.verify makes a VerifiedImage")
+        self.path = path
+        self.release = release
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the device knows from its own journal: the input of a cycle.
+
+    ``committed``: component -> sha256 that runs and is committed, "" for nothing or unmanaged.
+    ``denied``: (component, sha256) -> the order under which that release failed its health here.
+    """
+
+    committed: Mapping[str, str]
+    floors: Mapping[str, int]
+    denied: Mapping[tuple[str, str], str]
+    clock_floor: datetime
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One component to be installed now: both repositories agree on it."""
+
+    assignment: Assignment
+    release: Release
+    targets_version: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """An assignment that is not followed now: ``Refusal``, ``Stale`` or ``Outage`` says why.
+
+    One component's refusal does not keep another component from its security fix.
+    """
+
+    assignment: Assignment
+    error: OtaError
+    targets_version: int
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """The outcome of a verified cycle."""
+
+    wanted: tuple[Wanted, ...]
+    held: tuple[Held, ...]
+    denied: tuple[Assignment, ...]
+    assigned: Mapping[str, Assignment]
+    targets_version: int
+    director: Versions
+    image: Versions
+    clock_floor: datetime
+
+
+@dataclass
+class _Progress:
+    """Moves through one cycle: the used time, and the floor as it rises."""
+
+    now: datetime
+    floor: datetime
+    director: TufClient = field(init=False)
+
+
+class TrustRoom:
+    """Both repositories of one device. ``components`` maps component -> hardware id."""
+
+    def __init__(
+        self,
+        device: str,
+        components: Mapping[str, str],
+        folder: Path,
+        director: Fetch,
+        image: Fetch,
+    ) -> None:
+        self._device = strict.identifier(device, "device")
+        self._components = dict(components)
+        self._director = TrustFolder(folder / "director")
+        self._image = TrustFolder(folder / "image")
+        self._fetch_director = director
+        self._fetch_image = image
+
+    def provision(self, director_root: bytes, image_root: bytes) -> None:
+        """Take both first roots from files whose fingerprints the caller has shown.
+
+        Raises ``Refusal`` when a file is no self-signed root, or when a key stands in both.
+        """
+        epoch = trusted_time.EPOCH
+        director = TufClient({"root.json": director_root}, _nothing, epoch)
+        image = TufClient({"root.json": image_root}, _nothing, epoch)
+        _no_shared_keys(director.root, image.root)
+        self._director.provision(director_root)
+        self._image.provision(image_root)
+
+    def versions(self) -> tuple[Versions, Versions]:
+        """Trusted metadata versions of director and image repository, from what is stored."""
+        return _stored_versions(self._director), _stored_versions(self._image)
+
+    def check(self) -> None:
+        """Verify what is stored, without the network and whatever the time; ``Refusal``."""
+        for folder in (self._director, self._image):
+            stored = folder.load()
+            client = TufClient(stored, _nothing, trusted_time.EPOCH, bootstrap=folder.newest_root())
+            if "timestamp.json" in stored:
+                client.check_stored()
+
+    # -- the cycle -----------------------------------------------------------------------------
+    def cycle(self, known: Known, clock: datetime) -> Cycle:
+        """Verify both repositories and say what is to be installed.
+
+        1. Trusted time: the later of ``clock`` and the clock floor.
+        2. Director root, timestamp, snapshot, targets (:meth:`_read_director`): signed, newest,
+           unexpired, and each naming this device; no delegations; every component known and
+           named once; adopted.
+        3. Image root; no key id in both repositories.
+        4. Nothing to install, because each assigned component is committed at those hashes or
+           denied here: stop. An idle device has asked for two roots and one timestamp.
+        5. Image timestamp, snapshot, targets and the delegations towards each path; adopted.
+        6. For every component still to be installed: :func:`ota.agent.agreement.agree`.
+
+        Raises ``Refusal``, ``Stale`` or ``Outage``; then nothing but newer roots was kept.
+        """
+        # (1)
+        step = _Progress(trusted_time.used(clock, known.clock_floor), known.clock_floor)
+        # (2)
+        assigned = self._read_director(step)
+        version = step.director.targets.version
+        # (3)
+        image, cached = self._open(self._image, self._fetch_image, step.now)
+        image.update_root()
+        step.floor = trusted_time.after_root(step.floor, image.root)
+        _no_shared_keys(step.director.root, image.root)
+        # (4)
+        denied = tuple(a for a in assigned.values() if _is_denied(a, known))
+        todo = [
+            a
+            for name, a in assigned.items()
+            if known.committed.get(name, "") != a.sha256 and a not in denied
+        ]
+        wanted: list[Wanted] = []
+        held: list[Held] = []
+        if todo:
+            # (5)
+            image.update_timestamp()
+            image.update_snapshot()
+            image.update_targets()
+            _no_shared_keys(step.director.root, image.root, image.targets)
+            found = {a.component: _look_up(image, a.path) for a in todo}
+            if not any(isinstance(f, OtaError) for f in found.values()):
+                _adopt(self._image, image, cached)
+            step.floor = trusted_time.after_timestamp(step.floor, image.timestamp, step.now)
+            # (6)
+            for item in todo:
+                try:
+                    release = self._agreed(item, found[item.component], image, known, step.now)
+                    wanted.append(Wanted(item, release, version))
+                except OtaError as e:
+                    held.append(Held(item, e, version))
+        return Cycle(
+            wanted=tuple(wanted),
+            held=tuple(held),
+            denied=denied,
+            assigned=assigned,
+            targets_version=version,
+            director=_stored_versions(self._director),
+            image=_stored_versions(self._image),
+            clock_floor=step.floor,
+        )
+
+    def _agreed(
+        self,
+        item: Assignment,
+        found: Found | OtaError | None,
+        image: TufClient,
+        known: Known,
+        now: datetime,
+    ) -> Release:
+        if isinstance(found, OtaError):
+            raise found
+        return agreement.agree(
+            item,
+            found,
+            snapshot_version=image.snapshot.version,
+            hardware_id=self._components[item.component],
+            floor=known.floors.get(item.component, 0),
+            now=now,
+        )
+
+    def still_assigned(self, wanted: Wanted, known: Known, clock: datetime) -> bool:
+        """Read the director once more: whether exactly this order is still this device's.
+
+        Raises as :meth:`cycle` does; a director that can not be reached is not a yes.
+        """
+        step = _Progress(trusted_time.used(clock, known.clock_floor), known.clock_floor)
+        assigned = self._read_director(step)
+        return assigned.get(wanted.assignment.component) == wanted.assignment
+
+    def _read_director(self, step: _Progress) -> dict[str, Assignment]:
+        """Refresh the director repository of this device, check it, adopt it."""
+        client, cached = self._open(self._director, self._fetch_director, step.now)
+        step.director = client
+        client.update_root()
+        step.floor = trusted_time.after_root(step.floor, client.root)
+        client.update_timestamp()
+        self._is_ours(client.timestamp)
+        client.update_snapshot()
+        self._is_ours(client.snapshot)
+        client.update_targets()
+        self._is_ours(client.targets)
+        if client.targets.delegations is not None:
+            raise Refusal("director-delegates", "director targets contain delegations")
+        assigned = self._assignments(client.targets)
+        step.floor = trusted_time.after_timestamp(step.floor, client.timestamp, step.now)
+        _adopt(self._director, client, cached)
+        return assigned
+
+    def _is_ours(self, signed: Signed) -> None:
+        named = signed.unrecognized_fields.get("device")
+        if named != self._device:
+            raise Refusal(
+                "director-wrong-device",
+                f"director {signed.type} is for {named!r:.140}, this is {self._device}",
+            )
+
+    def _assignments(self, targets: Targets) -> dict[str, Assignment]:
+        assigned: dict[str, Assignment] = {}
+        for target in targets.targets.values():
+            try:
+                item = Assignment.from_target(target)
+            except Malformed as e:
+                raise Refusal("assignment-malformed", str(e), subject=target.path) from e
+            if item.component not in self._components:
+                raise Refusal("component-unknown", f"no component {item.component!r} here")
+            if item.component in assigned:
+                raise Refusal("component-repeated", f"two assignments for {item.component!r}")
+            assigned[item.component] = item
+        return assigned
+
+    def _open(
+        self, folder: TrustFolder, fetch: Fetch, now: datetime
+    ) -> tuple[TufClient, dict[str, bytes]]:
+        cached = folder.load()
+        client = TufClient(
+            cached, fetch, now, bootstrap=folder.newest_root(), keep_root=folder.keep_root
+        )
+        return client, cached
+
+    # -- bytes ---------------------------------------------------------------------------------
+    def verify(
+        self,
+        wanted: Wanted,
+        path: Path,
+        progress: Callable[[int], None] | None = None,
+        follower: Follower | None = None,
+    ) -> VerifiedImage:
+        """Hash the file in full against every signed hash; raise ``Refusal("image-mismatch")``.
+
+        Links are not followed. ``progress`` is told each number of bytes hashed. A ``follower``
+        has read and hashed this very file in full already, as it was written; a file that is
+        not the one it saw, or was touched since, is hashed here like any other.
+        """
+        release = wanted.release
+        names = tuple(release.hashes)
+        try:
+            digests, length = _followed(follower, path, names) or agreement.hash_file(
+                path, names, release.length, progress
+            )
+        except OSError as e:
+            raise Outage(f"{path}: {e.strerror}", code="disk", subject=str(path)) from e
+        if length != release.length or digests != release.hashes:
+            raise Refusal("image-mismatch", f"{release.path}: not the signed bytes")
+        return VerifiedImage(_SEAL, path, release)
+
+
+def _look_up(image: TufClient, path: str) -> Found | OtaError | None:
+    """One path in the image repository; a bad role of one component is that component's."""
+    try:
+        return image.find(path)
+    except OtaError as e:
+        return e
+
+
+def _followed(
+    follower: Follower | None, path: Path, names: tuple[str, ...]
+) -> tuple[dict[str, str], int] | None:
+    """What a follower knows of this very file: digests and length."""
+    if follower is None or follower.names != names:
+        return None
+    digests = follower.digests_of(path)
+    return None if digests is None else (digests, follower.length)
+
+
+def _is_denied(item: Assignment, known: Known) -> bool:
+    failed_under = known.denied.get((item.component, item.sha256))
+    if failed_under is None:
+        return False
+    return not (item.clear_denial and item.order != failed_under)
+
+
+def _no_shared_keys(director: Root, image: Root, targets: Targets | None = None) -> None:
+    """No key id in both repositories: one stolen key must never speak for both."""
+    image_keys = set(image.keys)
+    if targets is not None and targets.delegations is not None:
+        image_keys |= set(targets.delegations.keys)
+    shared = set(director.keys) & image_keys
+    if shared:
+        raise Refusal("shared-key", f"key {min(shared)} stands in both repositories")
+
+
+def _adopt(folder: TrustFolder, client: TufClient, cached: Mapping[str, bytes]) -> None:
+    new = client.cache()
+    if new != cached:
+        folder.adopt(new)
+
+
+def _stored_versions(folder: TrustFolder) -> Versions:
+    files = folder.load()
+    newest = folder.newest_root()
+    if newest is not None:
+        files["root.json"] = newest
+
+    def version(name: str) -> int:
+        data = files.get(f"{name}.json")
+        if data is None:
+            return 0
+        value = strict.loads(data, limit=2**27, what=name)["signed"]["version"]
+        return value if isinstance(value, int) else 0
+
+    return Versions(
+        root=version("root"),
+        timestamp=version("timestamp"),
+        snapshot=version("snapshot"),
+        targets=version("targets"),
+    )
+
+
+def _nothing(_name: str, _limit: int) -> bytes | None:
+    """Answer every question with "not there": for judging a root by itself."""
+    return None

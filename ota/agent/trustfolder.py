@@ -1,0 +1,122 @@
+"""One repository's trusted metadata on disk: scratch and adopt, verified roots at once.
+
+``roots/N.root.json``   every verified root, written the moment it is verified
+``gen-N/``              one complete adopted set under plain names (``root.json`` ...)
+``current``             a symlink to the adopted generation
+
+A refresh never writes into the adopted set. ``adopt`` writes a new generation beside it, syncs
+its files and folder, then swaps ``current`` by one rename and syncs again. Killed at any point,
+the old set stands or the new one does; leftovers are removed by the next adoption.
+
+>>> folder = TrustFolder(path)
+>>> folder.provision(root_bytes)
+>>> folder.adopt(client.cache())
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from signing import durable
+from signing.errors import NotFound, Outage
+
+_GENERATION = re.compile(r"gen-(\d{1,12})")
+_ROOT = re.compile(r"(\d{1,10})\.root\.json")
+
+
+class TrustFolder:
+    """See the module. ``path`` is created with mode 0700 by :meth:`provision`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def provision(self, root: bytes) -> None:
+        """Take the first root, as a file from the owner, never from the store (rule 14)."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.path / "roots").mkdir(mode=0o700, exist_ok=True)
+        self.adopt({"root.json": root})
+
+    def load(self) -> dict[str, bytes]:
+        """The adopted set by plain name; ``NotFound`` when nothing was provisioned."""
+        current = self.path / "current"
+        try:
+            return {unquote(p.name): p.read_bytes() for p in sorted(current.iterdir())}
+        except FileNotFoundError as e:
+            raise NotFound(
+                f"no trust anchor in {self.path}",
+                subject=str(self.path),
+                remedy="ota-agent provision",
+            ) from e
+        except OSError as e:
+            raise Outage(f"{self.path}: {e.strerror}", subject=str(self.path)) from e
+
+    def newest_root(self) -> bytes | None:
+        """The newest root kept by :meth:`keep_root`, which may be ahead of the adopted set."""
+        versions = {
+            int(m[1]): name
+            for name in _names(self.path / "roots")
+            if (m := _ROOT.fullmatch(name)) is not None
+        }
+        if not versions:
+            return None
+        return (self.path / "roots" / versions[max(versions)]).read_bytes()
+
+    def keep_root(self, version: int, data: bytes) -> None:
+        """Keep a verified root durably before anything is built on it."""
+        roots = self.path / "roots"
+        with _outage(self.path):
+            temporary = roots / f".{version}.tmp"
+            durable.write_new(temporary, data, 0o600)
+            temporary.replace(roots / f"{version}.root.json")
+            durable.sync_folder(roots)
+
+    def adopt(self, files: Mapping[str, bytes]) -> None:
+        """Make ``files`` the trusted set: all of them, or on any failure none."""
+        with _outage(self.path):
+            number = 1 + max(self._generations(), default=0)
+            scratch = self.path / f"gen-{number}"
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(mode=0o700)
+            for name, data in files.items():
+                durable.write_new(scratch / quote(name, safe=""), data, 0o600)
+            durable.sync_folder(scratch)
+            link = self.path / ".current"
+            link.unlink(missing_ok=True)
+            link.symlink_to(scratch.name)
+            link.replace(self.path / "current")
+            durable.sync_folder(self.path)
+        self._sweep(keep=scratch.name)
+
+    def _generations(self) -> list[int]:
+        return [int(m[1]) for n in _names(self.path) if (m := _GENERATION.fullmatch(n)) is not None]
+
+    def _sweep(self, keep: str) -> None:
+        for name in _names(self.path):
+            if _GENERATION.fullmatch(name) and name != keep:
+                shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names only
+    except FileNotFoundError:
+        return []
+
+
+class _outage(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement
+    """A full or failing disk is an outage: the adopted set still stands."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise Outage(
+                f"{self._path}: {error.strerror}", code="disk", subject=str(self._path)
+            ) from error

@@ -1,0 +1,48 @@
+"""What commands take from the line: files with limits, labels, durations.
+
+>>> labels(["site=lyon", "spare-"])
+{'site': 'lyon', 'spare': None}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+from ota.errors import Malformed, Misuse, NotFound
+from signing import durable
+
+_DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read(path: Path, limit: int, what: str) -> bytes:
+    """At most ``limit`` bytes of a file; ``NotFound``, ``Malformed``, ``Outage``."""
+    data = durable.read(path, limit, what)
+    if data is None:
+        raise NotFound(f"{path}: there is no such {what}", subject=str(path), remedy="ls -l")
+    return data
+
+
+def labels(words: Iterable[str]) -> dict[str, str | None]:
+    """``KEY=VALUE`` sets, ``KEY-`` removes; ``Misuse`` for anything else."""
+    result: dict[str, str | None] = {}
+    for word in words:
+        key, mark, value = word.partition("=")
+        if not mark and not word.endswith("-"):
+            raise Misuse(f"label {word!r:.80}: neither KEY=VALUE nor KEY-", subject=word[:80])
+        name = key if mark else word[:-1]
+        if name in result:
+            raise Misuse(f"label {name!r:.80} stands twice", subject=name[:80])
+        result[name] = value if mark else None
+    return result
+
+
+def duration(text: str, where: str) -> timedelta:
+    """``90s``, ``10m``, ``12h``, ``7d``; ``Malformed`` for anything else."""
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise Malformed(f'{where}: {text!r:.40} is not a duration such as "90s", "10m", "12h"')
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])

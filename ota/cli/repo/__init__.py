@@ -1,0 +1,8 @@
+"""``ota repo``: the image and director repositories; one file a stage of their life."""
+
+from __future__ import annotations
+
+from ota.cli.repo import change, look, online, publish, suspects
+from ota.cli.repo.noun import app, print_signed
+
+__all__ = ["app", "change", "look", "online", "print_signed", "publish", "suspects"]

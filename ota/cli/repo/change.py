@@ -1,0 +1,131 @@
+"""``ota repo create | change | sign | export | import | discard``: changes that wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ota.cli import inputs
+from ota.cli import session as sessions
+from ota.cli.repo.noun import (
+    Only,
+    app,
+    print_changes,
+    print_latest,
+    print_waiting,
+    repository,
+    required,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from signing.ceremony import Repository
+
+
+@app.command(epilog="Example: ota repo create && ota repo sign --key root-1")
+def create(ctx: typer.Context) -> None:
+    """Make first roots of both repositories, waiting for their keyholders' signatures."""
+    session = sessions.of(ctx)
+    session.wiring.repositories.create(sessions.now())
+    print_waiting(session)
+    session.say("next: ota repo sign --key NAME for each keyholder, then ota repo publish")
+
+
+@app.command(epilog="Example: ota repo change --dry-run")
+def change(
+    ctx: typer.Context,
+    only: Only = "",
+    renew: Annotated[
+        str, typer.Option("--renew-within", help="Sign again what ends within this, such as 60d.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs.")] = False,
+) -> None:
+    """Compare repo-metadata/ with the published roles; what differs waits for signatures."""
+    from ota import repostatus  # noqa: PLC0415 - `ota --help` stays quick
+
+    session = sessions.of(ctx)
+    repos, now = session.wiring.repositories, sessions.now()
+    within = inputs.duration(renew, "--renew-within") if renew else None
+    ending = repostatus.ending(repos, now, within) if within else []
+    made = repos.change(now, repository(only), ending, dry_run=dry_run)
+    print_changes(session, made.values())
+    if not made:
+        session.say("the policy files say what is published: nothing to change")
+    elif not dry_run:
+        session.say("next: ota repo sign --key NAME, or ota repo export FILE for other machines")
+
+
+@app.command(epilog="Example: ota repo sign --key root-1")
+def sign(
+    ctx: typer.Context,
+    keys: Annotated[list[str], typer.Option("--key", help="Keyholder; may be repeated.")],
+    only: Only = "",
+) -> None:
+    """Sign every waiting role that a keyholder holds, after showing what the change says."""
+    session = sessions.of(ctx)
+    repos = session.wiring.repositories
+    shown: set[tuple[str, tuple[str, ...]]] = set()
+
+    def show(name: Repository, words: tuple[str, ...]) -> None:
+        if (name, words) not in shown:
+            shown.add((name, words))
+            tell(session, name, words)
+            session.ask(f"sign this change of the {name} repository")
+
+    signed = [i for k in keys for i in repos.sign(k, sessions.now(), repository(only), show)]
+    print_latest(session, signed)
+
+
+@app.command(epilog="Example: ota repo export root-2.json")
+def export(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="To be carried to another machine.")],
+    only: Only = "",
+) -> None:
+    """Write all waiting changes, with their signatures, to one file; nothing secret is in it."""
+    from signing import durable  # noqa: PLC0415 - `ota --help` stays quick
+
+    session = sessions.of(ctx)
+    data = session.wiring.repositories.export(repository(only))
+    if file.exists():
+        session.confirm(f"{file} will be replaced")
+    durable.replace(file, data)
+    session.record({"file": str(file), "bytes": len(data)})
+
+
+@app.command("import", epilog="Example: ota repo import root-2.json")
+def import_(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="From ota repo export, here or elsewhere.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let go of what waits here: it is done with.")
+    ] = False,
+) -> None:
+    """Take changes, or signatures for those that wait here, from a file; all of it or nothing."""
+    from ota.errors import NotFound  # noqa: PLC0415 - `ota --help` stays quick
+    from signing import bundle, durable  # noqa: PLC0415 - the same
+
+    session = sessions.of(ctx)
+    data = durable.read(file, bundle.LIMIT, "bundle")
+    if data is None:
+        raise NotFound(f"{file} is not there", subject=str(file), remedy="ota repo export FILE")
+    repos = session.wiring.repositories
+    if replace and repos.waiting():
+        session.confirm("what waits here and its signatures will be lost")
+    for name, pending in repos.adopt(data, replace=replace).items():
+        tell(session, name, repos.review(pending))
+    print_waiting(session)
+
+
+@app.command(epilog="Example: ota repo discard image")
+def discard(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="REPOSITORY", help="image or director.")],
+) -> None:
+    """Throw a waiting change away; what is published stays."""
+    session = sessions.of(ctx)
+    found = required(name)
+    session.confirm(f"the waiting change of {found} and its signatures will be lost")
+    session.record({"repository": found, "discarded": session.wiring.repositories.discard(found)})

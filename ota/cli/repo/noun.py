@@ -1,0 +1,86 @@
+"""What the verbs of ``ota repo`` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ota.cli import session as sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ota.repo import Signed
+    from signing.ceremony import Pending, Repository
+
+app = typer.Typer(
+    name="repo", no_args_is_help=True, help="The image and director repositories, signed by roles."
+)
+
+Only = Annotated[str, typer.Option("--only", help="image or director; both without it.")]
+SIGNED = ("repository", "roles", "missing")
+
+
+def print_signed(session: sessions.Session, signed: Iterable[Signed]) -> None:
+    """What was signed, and on stderr what the change says."""
+    latest = {item.repository: item for item in signed}
+    for item in latest.values():
+        tell(session, item.repository, item.summary)
+    print_latest(session, latest.values())
+
+
+def print_latest(session: sessions.Session, signed: Iterable[Signed]) -> None:
+    """What was signed last in each repository, and what it still lacks."""
+    latest = {item.repository: item for item in signed}
+    session.rows(
+        [
+            {"repository": s.repository, "roles": s.roles, "missing": s.missing}
+            for s in latest.values()
+        ],
+        SIGNED,
+    )
+
+
+def tell(session: sessions.Session, name: str, words: Iterable[str]) -> None:
+    """What a change says, one line each, on stderr."""
+    for line in words:
+        session.say(f"{name}: {line}")
+
+
+def print_changes(session: sessions.Session, changes: Iterable[Pending]) -> None:
+    """Changes in words, one row each."""
+    repos = session.wiring.repositories
+    rows = [
+        {"repository": change.repository, "change": line}
+        for change in changes
+        for line in repos.review(change)
+    ]
+    session.rows(rows, ("repository", "change"))
+
+
+def print_waiting(session: sessions.Session) -> None:
+    """The roles that wait, one row each."""
+    from ota import repostatus  # noqa: PLC0415 - `ota --help` stays quick
+
+    found = repostatus.pending(session.wiring.repositories)
+    session.rows(
+        [
+            {"repository": p.repository, "role": role, "missing": text}
+            for p in found
+            for role, text in p.missing.items()
+        ],
+        ("repository", "role", "missing"),
+    )
+
+
+def repository(text: str) -> Repository | None:
+    """``image``, ``director`` or None for an empty text; ``Malformed`` for others."""
+    return required(text) if text else None
+
+
+def required(text: str) -> Repository:
+    """``image`` or ``director``; ``Malformed`` for others."""
+    from ota.repo import repository_name  # noqa: PLC0415 - `ota --help` stays quick
+
+    return repository_name(text)

@@ -1,0 +1,45 @@
+"""``ota repo publish | apply | refresh``: signed changes and timestamps become public."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ota.cli import session as sessions
+from ota.cli.repo.noun import Only, app, repository
+from ota.errors import Outage
+
+
+@app.command(epilog="Example: ota repo publish")
+def publish(ctx: typer.Context, only: Only = "") -> None:
+    """Publish what has its signatures; completes what a killed publish began."""
+    session = sessions.of(ctx)
+    done = session.wiring.repositories.publish(sessions.now(), repository(only))
+    session.rows([{"published": name} for name in done], ["published"])
+
+
+@app.command(epilog="Example: ota repo apply")
+def apply(ctx: typer.Context, only: Only = "") -> None:
+    """The same as publish: apply a signed change."""
+    publish(ctx, only)
+
+
+@app.command(epilog="Example: ota repo refresh   (from a timer, every six hours)")
+def refresh(
+    ctx: typer.Context,
+    every: Annotated[bool, typer.Option("--all", help="What is not due, too.")] = False,
+) -> None:
+    """Sign timestamps anew before they expire, which would stop the fleet's updates."""
+    session = sessions.of(ctx)
+    done = session.wiring.refresh(every=every)
+    state = "failed" if "image" in done.problems else "refreshed" if done.image else "not due"
+    session.record({"image": state, "devices": len(done.devices)})
+    for name, error in done.problems.items():
+        session.say(f"{name}: {error}")
+    if done.problems:
+        raise Outage(
+            f"not refreshed: {', '.join(sorted(done.problems)[:5])} ({len(done.problems)} in all)",
+            subject=min(done.problems),
+            remedy="ota repo verify",
+        )

@@ -1,0 +1,1 @@
+"""Couriers: useful and untrusted carriers of hints and reports."""

@@ -1,0 +1,1 @@
+"""The registry: devices, labels, selectors, and what devices signed."""

@@ -1,0 +1,295 @@
+"""The Protocols between use cases and adapters. Few methods, in the caller's words.
+
+Use cases and adapters never import each other; ``ota/wiring.py`` introduces them. One contract
+suite per port (``tests/contract/``) runs on every adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from securesystemslib.signer import Key
+
+from signing.assignment import Assignment
+from signing.edition import Upload
+from signing.errors import Refusal
+from signing.plan import Approvers, Authorisation
+from signing.release import Release
+from signing.report import ComponentState, Report
+
+Clock = Callable[[], datetime]
+"""Time is always an argument: returns an aware UTC datetime."""
+
+
+# -- stores ------------------------------------------------------------------------------------
+class ArtifactStore(Protocol):
+    """Where signed bytes lie for devices to fetch. Names are relative, ``/``-separated."""
+
+    def get(self, name: str, limit: int) -> bytes | None:
+        """Bytes of ``name`` or None; ``Refusal("oversize")`` past limit; ``Outage``."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Create an immutable object. The same bytes again: nothing. Others: ``Busy``."""
+
+    def upload(self, item: Upload, progress: Callable[[int], None] | None = None) -> None:
+        """Copy an image in, hashing it; ``Malformed`` if the source changed. Idempotent."""
+
+    def swap(self, name: str, data: bytes, expected: bytes | None) -> None:
+        """Replace ``name`` if it still holds ``expected`` (None: absent); else ``Busy``."""
+
+    def digest(self, name: str) -> tuple[int, str] | None:
+        """Length in bytes and SHA-256 of an object, streamed; None when it is not there."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Names below ``prefix``, sorted."""
+
+
+# -- fleet -------------------------------------------------------------------------------------
+DeviceState = Literal["active", "restored", "retired"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One registered device as use cases see it.
+
+    ``components`` is the last *signed* state of each component (enrolment or report).
+    ``held_state_id`` is an unaccepted new incarnation when ``state`` is ``restored``.
+    """
+
+    id: str
+    key: Key
+    state: DeviceState
+    state_id: str
+    counter: int
+    courier: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    components: Mapping[str, ComponentState] = field(default_factory=dict)
+    last_seen: datetime | None = None
+    held_state_id: str = ""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A report after verification: ``accepted`` new, ``duplicate`` seen before, or held."""
+
+    report: Report
+    status: Literal["accepted", "duplicate", "held"]
+
+
+class Fleet(Protocol):
+    """The registry of devices and of what they signed."""
+
+    def devices(self, selector: str = "") -> Iterator[Device]:
+        """Devices matching a Kubernetes label selector, ordered by id; ``Malformed``."""
+
+    def device(self, device_id: str) -> Device:
+        """One device, or ``NotFound``."""
+
+    def record(self, envelope: bytes, now: datetime) -> Received:
+        """Verify and store one report (rule 13); ``Refusal`` ``report-*``/``statement-*``."""
+
+    def record_all(self, envelopes: Sequence[bytes], now: datetime) -> list[Received | Refusal]:
+        """Many at once, each judged by itself; answers in the same order."""
+
+    def latest(self, rollout: str) -> Mapping[str, Report]:
+        """Device -> its newest accepted report about an order of this rollout."""
+
+
+# -- couriers ----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Order:
+    """One batch handed to a courier; ``id`` makes every dispatch idempotent."""
+
+    id: str
+    rollout: str
+    devices: tuple[str, ...]
+    expires: datetime
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Something that came back: unverified bytes and where they came from.
+
+    ``receipt`` is the courier's own handle for ``acknowledge`` and ``quarantine``.
+    """
+
+    data: bytes
+    source: str
+    receipt: Any
+
+
+class Courier(Protocol):
+    """Carries hints out and reports back. Useful and untrusted."""
+
+    def dispatch(self, order: Order) -> Mapping[str, str]:
+        """Hand over; idempotent on ``order.id``. Returns device -> reason for unreachable ones."""
+
+    def collect(self, limit: int) -> Sequence[Delivery]:
+        """Up to ``limit`` deliveries that were not acknowledged yet, oldest first."""
+
+    def acknowledge(self, deliveries: Iterable[Delivery]) -> None:
+        """Called only after their content is durable on this side."""
+
+    def quarantine(self, delivery: Delivery, reason: str) -> None:
+        """Keep it for a human, name it, never offer it again."""
+
+    def cancel(self, order: Order) -> None:
+        """Withdraw the hint where it still can be; idempotent."""
+
+
+# -- what the rollout needs of both repositories ------------------------------------------------
+class Catalogue(Protocol):
+    """The image repository as verified just now on the operator's side."""
+
+    def releases(self) -> Mapping[str, Release]:
+        """Target path -> release, for every listed and unexpired release."""
+
+    def snapshot_version(self) -> int:
+        """Version of the image snapshot that lists them."""
+
+    def approvers(self) -> Approvers:
+        """Who may author and approve plans, as the image repository says."""
+
+
+class Desk(Protocol):
+    """Writes director metadata of one device at a time; each call is durable and idempotent."""
+
+    def assign(
+        self, authorisation: Authorisation, device: str, assignment: Assignment, now: datetime
+    ) -> None:
+        """Publish; other components' assignments stay. ``Refusal("outside-plan")``, ``Busy``."""
+
+    def withdraw(self, device: str, orders: Container[str], now: datetime) -> datetime | None:
+        """Remove assignments of these orders; returns until when the old ones can be replayed.
+
+        None when there was nothing to remove.
+        """
+
+    def assignments(self, device: str) -> Mapping[str, Assignment]:
+        """Component -> what the device's current, verified director metadata assigns."""
+
+
+# -- journal -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Event:
+    """One line of a rollout's history. ``version`` counts from 1 without gaps."""
+
+    rollout: str
+    version: int
+    time: datetime
+    kind: str
+    body: Mapping[str, Any]
+
+
+class Journal(Protocol):
+    """Append-only, hash-chained history of rollouts."""
+
+    def load(self, rollout: str) -> Sequence[Event]:
+        """All events in order; ``Refusal("journal-broken")`` when the chain does not hold."""
+
+    def append(self, event: Event) -> None:
+        """Append if ``event.version`` is the next one, else ``Busy``. Durable on return."""
+
+    def rollouts(self) -> Sequence[str]:
+        """Ids of all rollouts, oldest first."""
+
+
+# -- device side -------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Hint:
+    """Says "look now"; nothing in it is believed; it only wakes the agent."""
+
+    data: bytes
+    receipt: Any
+
+
+class Feed(Protocol):
+    """The device's side of a courier."""
+
+    def next(self, timeout: float) -> Hint | None:
+        """Wait up to ``timeout`` seconds for a hint."""
+
+    def done(self, hint: Hint) -> None:
+        """The hint was looked at; do not offer it again."""
+
+    def send(self, counter: int, report: bytes) -> None:
+        """Hand over one signed report; raises ``Outage`` and may be repeated byte for byte."""
+
+
+class VerifiedBytes(Protocol):
+    """What an installer may take: built by the trust room only (``ota/agent/trust.py``)."""
+
+    @property
+    def path(self) -> Path:
+        """The verified file, inside the agent's own folder."""
+
+    @property
+    def release(self) -> Release:
+        """Its signed description."""
+
+
+Activation = Literal["active", "reboot"]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What is really there: SHA-256 of the image in each slot, or "" for none or unknown.
+
+    ``trial`` is true while ``current`` runs uncommitted (after activate, before commit).
+    """
+
+    current: str
+    previous: str
+    staged: str
+    trial: bool
+
+
+class Installer(Protocol):
+    """Puts one component's images into slots. Every method may be repeated after a crash."""
+
+    def precheck(self, release: Release) -> None:
+        """Raise ``Outage`` (code ``no-space`` ...) or ``Refusal`` before anything is written."""
+
+    def stage(self, image: VerifiedBytes) -> None:
+        """Write the image to the inactive slot, synced. Nothing that runs changes."""
+
+    def activate(self, sha256: str) -> Activation:
+        """Make the staged image the one that runs, on trial; ``reboot`` if a reboot is needed."""
+
+    def verify_active(self, sha256: str) -> bool:
+        """Whether the running slot holds this image."""
+
+    def commit(self, sha256: str) -> None:
+        """End the trial: keep the image; keep at most one previous."""
+
+    def rollback(self) -> Activation:
+        """Go back to the slot that ran before the trial."""
+
+    def cleanup(self, keep: Iterable[str]) -> None:
+        """Remove everything staged or kept whose hash is not in ``keep``."""
+
+    def inspect(self) -> Slots:
+        """Ask the medium itself, never a memory of it."""
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """The probe succeeded as often in a row as asked."""
+
+
+@dataclass(frozen=True)
+class Unhealthy:
+    """The probe's last word before its deadline."""
+
+    reason: str
+
+
+class HealthProbe(Protocol):
+    """Asks the component whether it works."""
+
+    def check(self, deadline: float) -> Healthy | Unhealthy:
+        """Block until healthy or until ``deadline`` seconds have passed."""

@@ -1,0 +1,1 @@
+"""Rollouts: spec, plan, gate, states, engine, journal."""

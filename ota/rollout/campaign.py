@@ -1,0 +1,214 @@
+"""The use cases of ``ota rollout``: approve, start, step, run, pause, resume, abort, rollback.
+
+Every change is one event in the journal under the workspace's lock; what follows from it
+(withdrawals, orders) is the engine's work and is finished by any later step. Exit codes live in
+the errors: ``NeedsHuman`` 6, ``Busy`` 7; ``drive.run`` adds ``StoppedByGate`` 5 and ``StillRunning`` 8.
+
+>>> campaign.start(plan_bytes, [approval_bytes], now)
+>>> drive.run(campaign, "app-2-x7k2p9", clock, until="done", time_limit=3600)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ota.errors import Misuse, NeedsHuman
+from ota.rollout import lock, view
+from ota.rollout.engine import Engine, Step
+from ota.rollout.observe import Observed, open_logs
+from ota.rollout.opening import Opening
+from ota.rollout.records import Log, Records
+from ota.rollout.states import CLOSED
+
+
+class Campaign:
+    """Rollouts of one workspace. ``lock_path`` keeps two engines of it apart."""
+
+    def __init__(self, engine: Engine, lock_path: Path) -> None:
+        self._engine = engine
+        self._records: Records = engine.records
+        self._opening = Opening(engine)
+        self._lock = lock_path
+
+    # -- beginning -------------------------------------------------------------------------------
+    def approve(self, plan: bytes, approval: bytes, now: datetime) -> dict[str, Any]:
+        """Add an approval; see :meth:`ota.rollout.opening.Opening.approve`."""
+        with lock.held(self._lock):
+            return self._opening.approve(plan, approval, now)
+
+    def start(self, plan: bytes, approvals: Iterable[bytes], now: datetime) -> dict[str, Any]:
+        """Set an approved plan running; see :meth:`ota.rollout.opening.Opening.start`.
+
+        Open rollouts that it supersedes are aborted first. Returns the status.
+        """
+        with lock.held(self._lock):
+            ready = self._opening.check(plan, approvals, now)
+            for name in self._opening.superseded(ready.plan):
+                self._abort(name, now, f"superseded by {ready.plan.rollout}")
+            self._opening.start(ready, now)
+            return self._status(ready.plan.rollout, now)
+
+    # -- moving ----------------------------------------------------------------------------------
+    def step(self, rollout: str, now: datetime) -> Step:
+        """One step of one rollout."""
+        with lock.held(self._lock):
+            return self._engine.step(rollout, now)
+
+    def observe(self, now: datetime) -> Observed:
+        """Take in reports without moving any rollout."""
+        with lock.held(self._lock):
+            return self._engine.observe(now)
+
+    def step_all(self, now: datetime) -> list[Step]:
+        """One step of every rollout that is open or still has something to take back."""
+        with lock.held(self._lock):
+            return [self._engine.step(name, now) for name in self._unsettled(now)]
+
+    # -- stopping --------------------------------------------------------------------------------
+    def pause(self, rollout: str, now: datetime, *, keep: bool = False) -> Step:
+        """Stop ordering and withdraw what is not activated; ``keep`` leaves assignments."""
+        with lock.held(self._lock):
+            return self._pause(rollout, now, keep=keep)
+
+    def pause_all(self, now: datetime, *, keep: bool = False) -> list[Step]:
+        """Pause every running rollout."""
+        with lock.held(self._lock):
+            logs = open_logs(self._records, skip_broken=True)
+            running = [g.view.rollout for g in logs if _runs(g)]
+            return [self._pause(name, now, keep=keep) for name in running]
+
+    def resume(self, rollout: str, now: datetime) -> dict[str, Any]:
+        """Go on after a pause or a HOLD; what was withdrawn is ordered again.
+
+        After a HOLD by the gate a human accepts by this the devices that had ended badly: they
+        leave the gate's counts and get no further orders. ``Misuse`` after a
+        way back: the release is not sent out again, plan anew.
+        """
+        with lock.held(self._lock):
+            case = self._engine.case(rollout, now)
+            if case.view.back:
+                raise Misuse(
+                    "this rollout is on its way back and can not go forward again",
+                    code="illegal-move",
+                    subject=rollout,
+                    remedy=f"ota rollout rollback {rollout} --partial, or abort --leave",
+                )
+            accepted = sorted(case.view.bad) if case.view.by_gate else []
+            case.add("resumed", {"accepted": accepted, "reasons": ["resumed by an operator"]})
+            return self._status(rollout, now)
+
+    def abort(
+        self,
+        rollout: str,
+        now: datetime,
+        mode: Literal["leave", "rollback"],
+        *,
+        partial: bool = False,
+        reason: str = "aborted by an operator",
+    ) -> Step:
+        """End it: ``leave`` what was committed, or take it back as ``rollback`` does."""
+        with lock.held(self._lock):
+            if mode == "rollback":
+                return self._rollback(rollout, now, partial=partial)
+            return self._abort(rollout, now, reason)
+
+    def rollback(self, rollout: str, now: datetime, *, partial: bool = False) -> Step:
+        """Back to the frozen ``from`` for exactly the devices that took the release.
+
+        Plans first: when some can not go back, raises ``NeedsHuman`` (code ``partial``) naming
+        them, unless ``partial``.
+        """
+        with lock.held(self._lock):
+            return self._rollback(rollout, now, partial=partial)
+
+    def way_back(self, rollout: str, now: datetime) -> dict[str, Any]:
+        """Who could go back now: ``eligible``, ``blocked`` and ``unknown``, without moving."""
+        way = self._engine.back.way_back(self._engine.case(rollout, now))
+        return {
+            "eligible": [row.device for row in way.eligible],
+            "blocked": dict(way.blocked),
+            "unknown": dict(way.unknown),
+        }
+
+    # -- looking ---------------------------------------------------------------------------------
+    def status(self, rollout: str, now: datetime) -> dict[str, Any]:
+        """Everything about one rollout, as ``view.describe`` writes it."""
+        return self._status(rollout, now)
+
+    def rollouts(self, now: datetime) -> list[dict[str, Any]]:
+        """One row for each rollout, oldest first."""
+        return [
+            view.summary(self._engine.case(name, now), self._records.touched(name))
+            for name in self._records.rollouts()
+        ]
+
+    def history(self, rollout: str) -> list[dict[str, Any]]:
+        """The journal of one rollout; ``Refusal("journal-broken")`` names the bad row."""
+        Log.open(self._records, rollout)
+        return view.history(self._records.load(rollout))
+
+    def open_devices(self, component: str) -> Mapping[str, frozenset[str]]:
+        """Open rollout -> its devices, for planning one rollout per device and component."""
+        return self._opening.open_devices(component)
+
+    def in_use(self, path: str) -> list[str]:
+        """Why a release must not be yanked: open rollouts that send it or go back to it."""
+        found = []
+        for log in open_logs(self._records):
+            plan = self._engine.authority.plan(log.view)
+            if any(image.path == path for image in plan.images):
+                found.append(f"open rollout {log.view.rollout} sends it out")
+            if any(origin.path == path for origin in plan.origins):
+                found.append(f"it is the way back of open rollout {log.view.rollout}")
+        return found
+
+    # -- inside the lock -------------------------------------------------------------------------
+    def _status(self, rollout: str, now: datetime) -> dict[str, Any]:
+        return view.describe(self._engine.case(rollout, now), self._records.touched(rollout))
+
+    def _pause(self, rollout: str, now: datetime, *, keep: bool) -> Step:
+        return self._stop(rollout, "paused", {"keep": keep, "reasons": ["paused"]}, now)
+
+    def _abort(self, rollout: str, now: datetime, reason: str) -> Step:
+        return self._stop(rollout, "aborted", {"reasons": [reason]}, now)
+
+    def _stop(self, rollout: str, kind: str, body: Mapping[str, Any], now: datetime) -> Step:
+        """Record the intent; the step reads what has been reported, then withdraws the rest."""
+        Log.open(self._records, rollout).add(kind, body, now)
+        return self._engine.step(rollout, now)
+
+    def _rollback(self, rollout: str, now: datetime, *, partial: bool) -> Step:
+        observed = self._engine.observe(now)
+        case = self._engine.case(rollout, now)
+        case.view.check("rolling-back")
+        way = self._engine.back.way_back(case)
+        if not way.complete and not partial:
+            names = ", ".join([*way.blocked, *way.unknown][:10])
+            raise NeedsHuman(
+                f"{len(way.blocked)} devices are blocked and {len(way.unknown)} unknown: {names}",
+                code="partial",
+                subject=rollout,
+                remedy=f"ota rollout rollback {rollout} --partial",
+            )
+        step = Step(rollout, case.view.state, problems=observed.problems)
+        reasons = ["rollback by an operator"]
+        self._engine.back.begin(case, reasons, step, automatic=False, partial=partial)
+        step.state = case.view.state
+        return step
+
+    def _unsettled(self, now: datetime) -> list[str]:
+        found = []
+        for name in self._records.rollouts():
+            log = Log.open(self._records, name)
+            if log.view.state in {"DRAFT", "APPROVED"}:
+                continue
+            if log.view.state not in CLOSED or self._engine.case(name, now).to_withdraw():
+                found.append(name)
+        return found
+
+
+def _runs(log: Log) -> bool:
+    return log.view.state == "RUNNING"

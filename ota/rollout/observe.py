@@ -1,0 +1,135 @@
+"""Collecting what devices sent: verified, stored, and only then acknowledged.
+
+For each delivery: the registry verifies and stores it; a refusal is quarantined under its code
+and named; an outage leaves it with the courier. Acknowledged is only what is durable here, so a
+crash between the two is harmless: the same bytes again are a ``duplicate``.
+
+A signed ``refusal`` or ``stale`` report that could not name an order (its director metadata did
+not verify, or had expired) is noted in the journal of every open rollout in which that device has
+a live order. It can only ever count against. Complaints about hints are not counted: anybody who
+can write to a courier can plant a hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from ota.errors import Outage, Refusal
+from ota.ports import Courier, Delivery, Fleet, Received
+from ota.rollout.records import Log, Records
+from ota.rollout.states import CLOSED
+from signing.report import Report
+
+_CHUNK: Final = 500
+_ROUNDS: Final = 2000
+
+
+@dataclass
+class Observed:
+    """How many reports came in, and what was wrong with others."""
+
+    accepted: int = 0
+    quarantined: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Observer:
+    """Empties every courier into the registry."""
+
+    def __init__(self, records: Records, fleet: Fleet, couriers: Mapping[str, Courier]) -> None:
+        self._records = records
+        self._fleet = fleet
+        self._couriers = couriers
+
+    def observe(self, now: datetime) -> Observed:
+        """One sweep over all couriers; an unreachable courier does not stop the others."""
+        seen = Observed()
+        for name, courier in self._couriers.items():
+            try:
+                self._empty(courier, seen, now)
+            except Outage as e:
+                seen.problems.append(f"{name}: {e}")
+        return seen
+
+    def _empty(self, courier: Courier, seen: Observed, now: datetime) -> None:
+        for _ in range(_ROUNDS):
+            deliveries = courier.collect(_CHUNK)
+            if not deliveries or not self._take(courier, deliveries, seen, now):
+                return
+
+    def _take(
+        self, courier: Courier, deliveries: Sequence[Delivery], seen: Observed, now: datetime
+    ) -> bool:
+        """Record, note, acknowledge; returns whether anything left the courier."""
+        done: list[Delivery] = []
+        noted: list[Report] = []
+        before = seen.quarantined
+        verdicts = self._fleet.record_all([d.data for d in deliveries], now)
+        for delivery, verdict in zip(deliveries, verdicts, strict=True):
+            if isinstance(verdict, Refusal):
+                courier.quarantine(delivery, f"{verdict.code}: {verdict}")
+                seen.quarantined += 1
+                seen.problems.append(f"{delivery.source}: {verdict.code}: {verdict}")
+                continue
+            done.append(delivery)
+            seen.accepted += verdict.status == "accepted"
+            if _noteworthy(verdict):
+                noted.append(verdict.report)
+        if noted:
+            self._note(noted, now)
+        courier.acknowledge(done)
+        return bool(done) or seen.quarantined > before
+
+    def _note(self, reports: Sequence[Report], now: datetime) -> None:
+        for log in open_logs(self._records, skip_broken=True):
+            for report in reports:
+                order = log.view.last(report.device)
+                if order is None or report.device in order.withdrawn:
+                    continue
+                known = log.view.notices.get(report.device)
+                if known is not None and (known.state_id, known.counter) == (
+                    report.state_id,
+                    report.counter,
+                ):
+                    continue
+                log.add("notice", _body(report), now)
+
+
+def open_logs(records: Records, *, skip_broken: bool = False) -> Iterator[Log]:
+    """Every rollout that is not closed, oldest first.
+
+    A broken journal raises ``Refusal("journal-broken")``: what it hides must not look free.
+    ``skip_broken`` passes over it, for what must go on for the other rollouts.
+    """
+    for name in records.rollouts():
+        try:
+            log = Log.open(records, name)
+        except Refusal:
+            if skip_broken:
+                continue
+            raise
+        if log.view.state not in CLOSED:
+            yield log
+
+
+def _noteworthy(received: Received) -> bool:
+    report = received.report
+    return (
+        received.status != "held"
+        and report.update is None
+        and report.event in {"refusal", "stale"}
+        and not report.code.startswith("hint-")
+    )
+
+
+def _body(report: Report) -> dict[str, object]:
+    return {
+        "device": report.device,
+        "event": report.event,
+        "code": report.code[:64],
+        "state_id": report.state_id,
+        "counter": report.counter,
+    }

@@ -1,0 +1,1 @@
+"""Stores: where signed bytes lie for devices to fetch."""

@@ -1,0 +1,355 @@
+"""Settings -> adapters -> use cases: the only module that knows both sides.
+
+Everything is made when it is first asked for, with plain constructor arguments, so that a
+command pays for what it uses only, and a test can build the same parts by hand.
+
+>>> Wiring(settings.load(Path("plant"), os.environ), ask, clock).releases.listing(now)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ota import joining, refreshing, repostatus, settings_edit
+from ota.catalogue import StoreCatalogue
+from ota.director import DirectorDesk
+from ota.errors import Busy, Misuse, NotFound
+from ota.joining import Joined
+from ota.keyring import Holder, Keyring
+from ota.opened import REPOSITORIES
+from ota.ports import Clock, Courier
+from ota.refreshing import Refreshed
+from ota.release import Releases
+from ota.repo import Repositories
+from ota.repostatus import Finding
+from ota.settings import Settings
+from ota.stores.directory import DirectoryStore
+from signing import plan as plans
+from signing import policy as policies
+from signing import statement, strict
+from signing.assignment import Assignment
+from signing.plan import Plan
+from signing.policy import Policy
+from signing.report import Versions
+
+if TYPE_CHECKING:
+    from ota.expiry import Expiring
+    from ota.fleet.allow import AllowList
+    from ota.fleet.registry import Registry
+    from ota.restoring import Seen
+    from ota.rollout.campaign import Campaign
+    from ota.rollout.drive import Progress, Until
+
+_TOKEN = string.ascii_lowercase + string.digits
+
+
+class Wiring:
+    """The parts of one workspace. ``ask(prompt)`` asks a person for a secret."""
+
+    def __init__(self, settings: Settings, ask: Callable[[str], str], clock: Clock) -> None:
+        self.settings = settings
+        self._ask = ask
+        self._clock = clock
+
+    def close(self) -> None:
+        """Let go of the registry, where it was opened."""
+        if "registry" in self.__dict__:
+            self.registry.close()
+
+    # -- who signs -----------------------------------------------------------------------------
+    @cached_property
+    def policy(self) -> Policy:
+        """The role policies; ``Malformed`` names file and key."""
+        return policies.load(self.settings.policies)
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Keys of the keyholders."""
+        return self._keyring(self.settings)
+
+    def _keyring(self, settings: Settings) -> Keyring:
+        return Keyring(
+            self.policy,
+            settings.key_uri,
+            settings.workspace,
+            lambda name: settings.passphrase(name, self._ask),
+            settings.env,
+        )
+
+    def import_key(self, name: str, uri: str | None, pem: bytes | None, *, prove: bool) -> Holder:
+        """Take a key from where it lives; its public half and its URI are written when it is good."""
+        if uri is None:
+            return self.keyring.take(name, None, pem)
+        settings_edit.check_key(self.settings, name, uri)
+        ring = self._keyring(self.settings.with_key(name, uri))
+        holder = ring.take(name, uri, pem, prove=prove)
+        settings_edit.add_key(self.settings, name, uri)
+        return holder
+
+    def new_passphrase(self, name: str) -> bytes:
+        """The passphrase of a key to be made; a prompt is answered twice."""
+        return self.settings.passphrase(name, self._ask_twice)
+
+    def _ask_twice(self, prompt: str) -> str:
+        first = self._ask(prompt)
+        if self._ask(f"{prompt}, again") != first:
+            raise Misuse("the two passphrases differ", code="passphrase", remedy="try again")
+        return first
+
+    # -- what may run, and what shall ------------------------------------------------------------
+    @cached_property
+    def store(self) -> DirectoryStore:
+        """Where signed bytes lie for devices to fetch."""
+        return DirectoryStore(self.settings.store)
+
+    @cached_property
+    def repositories(self) -> Repositories:
+        """Both repositories; a passphrase is asked for when something is signed."""
+        return Repositories(self.settings.workspace, self.policy, self.store, self.keyring.deferred)
+
+    @cached_property
+    def releases(self) -> Releases:
+        """Releases; a release in use can not be taken off."""
+        return Releases(self.repositories, self._in_use)
+
+    @cached_property
+    def catalogue(self) -> StoreCatalogue:
+        """The image repository, verified when its timestamp changes."""
+        return StoreCatalogue(
+            self.policy,
+            self.store,
+            lambda: self.repositories.anchor("image"),
+            self._clock,
+            self.repositories.memory,
+        )
+
+    @cached_property
+    def desk(self) -> DirectorDesk:
+        """Director metadata of devices."""
+        return DirectorDesk(self.repositories.director(), self.repositories.publisher)
+
+    def unlock_director(self) -> None:
+        """Open the director's online key now, before anything is written."""
+        repos = self.repositories
+        for name in repos.online.names(repos.root("director"), "targets"):
+            self.keyring.signer(name)
+
+    # -- the fleet -------------------------------------------------------------------------------
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of devices."""
+        from ota.fleet.registry import Registry  # noqa: PLC0415 - SQLAlchemy is slow to import
+
+        return Registry(self.settings.registry_url)
+
+    def join(
+        self,
+        enrolments: Sequence[bytes],
+        allow: Path | None,
+        labels: Mapping[str, str],
+        courier: str,
+    ) -> list[Joined]:
+        """Register devices and publish their first director metadata."""
+        chosen = courier or self._only_courier()
+        listed = self._allow_list(allow, chosen) if allow else None
+        desk = self.desk
+        self.unlock_director()
+        return joining.join(
+            self.registry,
+            desk,
+            enrolments,
+            listed,
+            labels=labels,
+            courier=courier if listed else chosen,
+            now=self._clock(),
+            roots=self._root_digests(),
+        )
+
+    def _root_digests(self) -> dict[str, frozenset[str]]:
+        """Digests of every root of both repositories; a device may start at any of them."""
+        return {
+            name: frozenset(strict.digest(d) for d in self.repositories.anchors(name).values())
+            for name in REPOSITORIES
+        }
+
+    def _only_courier(self) -> str:
+        """The courier of devices for which none is named, where there is no choice."""
+        return next(iter(self.couriers)) if len(self.couriers) == 1 else ""
+
+    def _allow_list(self, path: Path, courier: str) -> AllowList:
+        from ota.fleet import exchange  # noqa: PLC0415 - SQLAlchemy is slow to import
+        from ota.fleet.allow import AllowList  # noqa: PLC0415 - the same
+
+        AllowList.load(path)
+        entries = exchange.read(path)
+        filled = (dataclasses.replace(e, courier=e.courier or courier) for e in entries)
+        return AllowList(filled, str(path))
+
+    def assignments(self, device: str) -> Mapping[str, Assignment]:
+        """What a device is to run; nothing before the director exists. Needs no passphrase."""
+        if self.repositories.anchor("director") is None:
+            return {}
+        try:
+            return self.desk.assignments(device)
+        except NotFound:
+            return {}
+
+    def store_application(self) -> Any:
+        """An ASGI application that serves the store's folder."""
+        from ota.stores.serving import application  # noqa: PLC0415 - a web server, for one command
+
+        return application(self.settings.store)
+
+    # -- rollouts ----------------------------------------------------------------------------------
+    @cached_property
+    def couriers(self) -> dict[str, Courier]:
+        """The couriers that this workspace uses, by name."""
+        from ota.couriers.spool import Spool  # noqa: PLC0415 - only where rollouts are moved
+
+        return {"spool": Spool(self.settings.spool)} if self.settings.spool else {}
+
+    @cached_property
+    def campaign(self) -> Campaign:
+        """The use cases of rollouts; ``NotFound`` before the repositories are published."""
+        from ota.rollout.campaign import Campaign  # noqa: PLC0415 - SQLAlchemy is slow to import
+        from ota.rollout.engine import Engine  # noqa: PLC0415 - the same
+        from ota.rollout.journal import SqlJournal  # noqa: PLC0415 - the same
+
+        workspace = self.repositories.workspace()
+        engine = Engine(
+            SqlJournal(self.registry.engine),
+            self.registry,
+            self.catalogue,
+            couriers=self.couriers,
+            desk=self.desk,
+            workspace=workspace,
+        )
+        return Campaign(engine, self.settings.state / ".engine.lock")
+
+    def open_rollouts(self) -> list[str]:
+        """Ids of the rollouts that are not closed, oldest first."""
+        from ota.rollout.states import OPEN  # noqa: PLC0415 - only where rollouts are moved
+
+        found = self.campaign.rollouts(self._clock())
+        return [row["rollout"] for row in found if row["state"] in OPEN]
+
+    def plan(self, spec: bytes, source: str) -> Plan:
+        """Freeze a spec for the fleet as it is now; unsigned.
+
+        Reports that wait are taken in first, unless an engine is at work and does that itself.
+        """
+        from ota.rollout import planning  # noqa: PLC0415 - YAML is slow to import
+        from ota.rollout import spec as specs  # noqa: PLC0415 - the same
+
+        read = specs.read(spec, source)
+        releases = self.catalogue.releases()
+        component = planning.component_of(read, releases)
+        with contextlib.suppress(Busy):
+            self.campaign.observe(self._clock())
+        return planning.make(
+            read,
+            self.registry.devices(),
+            releases,
+            self.repositories.workspace(),
+            self._clock(),
+            self.campaign.open_devices(component),
+            token="".join(secrets.choice(_TOKEN) for _ in range(6)),
+        )
+
+    def sign_plan(self, plan: Plan, key: str) -> bytes:
+        """The plan's bytes for ever, signed by its author."""
+        return plans.sign_plan(plan, self.keyring.signer(key))
+
+    def sign_approval(self, plan: bytes, key: str, expires: datetime) -> bytes:
+        """An approval of exactly these bytes, for this workspace."""
+        workspace = self.repositories.workspace()
+        return plans.approve(plan, workspace, expires, self.keyring.signer(key))
+
+    def describe(self, plan: Plan) -> dict[str, Any]:
+        """A plan in plain data."""
+        from ota.rollout import plan_view  # noqa: PLC0415 - only where plans are shown
+
+        return plan_view.describe(plan)
+
+    def describe_file(self, plan: bytes) -> dict[str, Any]:
+        """What a plan's bytes say; nobody's signature is checked here."""
+        return self.describe(plans.read_plan(statement.peek("plan", plan)))
+
+    def run(
+        self,
+        rollout: str,
+        until: Until,
+        time_limit: float | None,
+        interval: float,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Step until it is done; see ``ota/rollout/drive.py`` for how it ends."""
+        from ota.rollout import drive  # noqa: PLC0415 - only where rollouts are moved
+
+        return drive.run(
+            self.campaign,
+            rollout,
+            self._clock,
+            until=until,
+            time_limit=time_limit,
+            interval=interval,
+            progress=progress,
+        )
+
+    def _in_use(self, path: str) -> list[str]:
+        """Why a release can not be taken off (rule 9): open rollouts, and every director."""
+        devices = repostatus.devices(self.repositories)
+        return [*self.campaign.in_use(path), *self.desk.uses(path, devices)]
+
+    # -- looking after both ------------------------------------------------------------------------
+    def refresh(self, *, every: bool) -> Refreshed:
+        """Sign timestamps anew before they expire."""
+        desk = self.desk
+        self.unlock_director()
+        retired = self._retired()
+        return refreshing.refresh(
+            self.repositories, desk, self.policy, self._clock(), every=every, retired=retired
+        )
+
+    def expiring(self, within: timedelta) -> list[Expiring]:
+        """What ends within this time, or was not refreshed by its timer; retired devices not."""
+        from ota import expiry  # noqa: PLC0415 - for one command
+
+        return expiry.expiring(self.repositories, self._clock(), within, self._retired())
+
+    def _retired(self) -> set[str]:
+        return {device.id for device in self.registry.devices("state=retired")}
+
+    def reported(self) -> dict[str, Seen]:
+        """What each device that is not retired has last said of its trusted versions."""
+        from ota.restoring import Seen  # noqa: PLC0415 - for one command
+
+        found = {}
+        for device in self.registry.devices("state!=retired"):
+            newest = next((s.report for s in self.registry.history(device.id, 1)), None)
+            none = Versions()
+            found[device.id] = Seen(
+                newest.director if newest else none, newest.image if newest else none
+            )
+        return found
+
+    def verify(self) -> Iterator[Finding]:
+        """Check every byte in the store from the operator's own roots."""
+        return repostatus.verify(self.repositories, self.repositories.director(), self._clock())
+
+    def first_roots(self) -> list[dict[str, str]]:
+        """File and fingerprint of both first roots, as devices are provisioned with them."""
+        both = self.repositories.workspace()
+        folder = self.settings.policies / "roots"
+        return [
+            {"repository": name, "sha256": digest, "file": str(folder / name / "1.root.json")}
+            for name, digest in (("director", both.director_root), ("image", both.image_root))
+        ]

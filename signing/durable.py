@@ -1,0 +1,158 @@
+"""Files that survive a crash: whole or not at all, created with their mode.
+
+A new content is written to a temporary name in the same folder, synced, renamed over the old
+one, and the folder is synced, because a rename without that can come back undone.
+
+>>> replace(Path("state/pending/image.json"), data)          # whole or not at all
+>>> create(Path("keys/root-1.pem"), pem, mode=0o600)          # never overwrites
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from signing.errors import Busy, Malformed, NotPermitted, Outage
+
+
+def replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write ``data`` to ``path`` atomically and durably; ``Outage`` when the disk says no."""
+    folder(path.parent)
+    temporary = _temporary(path)
+    try:
+        write_new(temporary, data, mode)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as e:
+        raise _outage(path, e) from e
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file that must not exist yet; ``NotPermitted`` (code ``exists``) when it does."""
+    temporary = _temporary(path)
+    try:
+        write_new(temporary, data, mode)
+        os.link(temporary, path)
+        sync_folder(path.parent)
+    except FileExistsError as e:
+        raise NotPermitted(
+            f"{path} exists and is never overwritten",
+            code="exists",
+            subject=str(path),
+            remedy="move it away first, or choose another name",
+        ) from e
+    except OSError as e:
+        raise _outage(path, e) from e
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name of this process and thread alone."""
+    return path.with_name(f".tmp-{path.name[:120]}.{os.getpid()}-{threading.get_ident()}")
+
+
+def write_new(path: Path, data: bytes, mode: int) -> None:
+    """Create ``path`` with ``mode`` from the first instant, write and sync it; raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def folder(path: Path, mode: int = 0o755) -> None:
+    """Make a folder and its parents, durably; one that is there stays as it is."""
+    if path.is_dir():
+        return
+    try:
+        if not path.parent.is_dir():
+            folder(path.parent, mode)
+        path.mkdir(mode=mode, exist_ok=True)
+        sync_folder(path.parent)
+    except OSError as e:
+        raise _outage(path, e) from e
+
+
+def sync_folder(path: Path) -> None:
+    """Make names in this folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file durably; a missing one is fine."""
+    try:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as e:
+        raise _outage(path, e) from e
+
+
+def read(path: Path, limit: int, what: str) -> bytes | None:
+    """At most ``limit`` bytes of a file, or None when there is none; ``Malformed`` past it."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise _outage(path, e) from e
+    if len(data) > limit:
+        raise Malformed(f"{what}: {path} is longer than {limit} bytes", subject=str(path))
+    return data
+
+
+def _outage(path: Path, error: OSError) -> Outage:
+    code = "no-space" if error.errno in _FULL else "io"
+    return Outage(f"{path}: {error.strerror}", code=code, subject=str(path), remedy="df -h")
+
+
+Lock = contextlib.AbstractContextManager[None]
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold an exclusive lock on a file; ``Busy`` when another process has it after ``wait`` s.
+
+    The lock ends with its process, however that ends; the file stays and means nothing.
+    """
+    folder(path.parent)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise _outage(path, e) from e
+    try:
+        _acquire(descriptor, path, wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            if time.monotonic() >= deadline:
+                raise Busy(
+                    f"another process holds {path}", subject=str(path), remedy="try again shortly"
+                ) from e
+            time.sleep(0.01)
+        else:
+            return

@@ -1,0 +1,234 @@
+"""Reading and editing the image repository: what may run, before anybody signs it.
+
+Root and targets are signed by thresholds of people; targets delegates to one terminating role
+for each component (paths ``<component>/*``) with keyholders of its own; snapshot and timestamp
+are online. Targets itself lists only ``workspace/approvers.json``: who may approve rollouts.
+
+An edit makes or extends a :class:`~signing.ceremony.Pending`; touching a role drops the
+signatures it had. One built on versions which are no longer the newest is refused
+(``stale-base``).
+
+Rules: a path keeps its content for ever; release counters never fall, and rise by one only with
+``security_fix`` (rules 1 to 3); the highest counter ever stands, signed, in the component's
+role, so that yanking does not lower it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import Root, Targets
+
+from signing import layout, repository, rotation
+from signing.ceremony import Needs, Pending
+from signing.client import TufClient
+from signing.edition import Reader
+from signing.errors import Malformed, NotFound, NotPermitted, Outage, Refusal, Stale
+from signing.image_change import Change
+from signing.image_state import COUNTER, State
+from signing.memory import Memory
+from signing.policy import RESERVED, Policy
+from signing.release import Release, split_path
+from signing.repository import Place
+
+_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+"""Expiry is not asked of operators, so the time of a plain read decides nothing."""
+_TOP = frozenset({"root", "targets", "snapshot", "timestamp"})
+
+
+class ImageEdits:
+    """Reads and edits the image repository of one workspace.
+
+    ``root`` is the operator's own newest root, or None before the first one is signed;
+    ``memory`` is what this workspace has seen of the repository. ``salvage``: where thieves of
+    online keys have made the store unreadable, that memory is what is edited.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        reader: Reader,
+        root: bytes | None,
+        memory: Memory | None = None,
+        *,
+        salvage: bool = False,
+    ) -> None:
+        self._policy = policy
+        self._place = Place("image", reader, layout.image_metadata, memory)
+        self._root = root
+        self._salvage = salvage
+
+    def state(self, now: datetime, *, check_expiry: bool = False) -> State | None:
+        """The verified repository, or None before the first publish."""
+        if self._root is None:
+            return None
+        try:
+            client = repository.opened(self._place, self._root, now, check_expiry=check_expiry)
+        except (Refusal, Outage, Stale):
+            client = repository.remembered(self._place) if self._salvage else None
+            if client is None:
+                raise
+        return None if client is None else _state(client)
+
+    def targets(self) -> tuple[Root, Targets] | None:
+        """Verified root and top-level targets, or None before the first publish."""
+        if self._root is None:
+            return None
+        client = repository.opened(self._place, self._root, _ANY_TIME)
+        return None if client is None else (client.root, client.targets)
+
+    def _top(self) -> dict[str, tuple[list[Key], int]]:
+        """Keys and threshold of each top-level role, as the policy says."""
+        roles = ((n, r) for n, r in self._policy.image.roles() if n in _TOP)
+        return {name: (self._policy.keys(role.keyholders), role.threshold) for name, role in roles}
+
+    def refuse_other_root(self, root: Root) -> None:
+        """``Refusal`` for a first root that is not the policy's."""
+        repository.refuse_other_root(root, self._top())
+
+    # -- edits ---------------------------------------------------------------------------------
+    def create(self, now: datetime) -> Pending:
+        """Root, targets and one role per component of the policy, all waiting for signatures."""
+        if self._root is not None:
+            raise NotPermitted(
+                "this workspace has an image root", code="exists", remedy="ota repo status"
+            )
+        policy = self._policy.image
+        top = self._top()
+        root = repository.make_root(1, policy.root.expires, now, top)
+        edit = Change(self._policy, self._place, None, None, now)
+        edit.put("root", root, 0, Needs.of(*top["root"]))
+        edit.root = root
+        edit.approvers()
+        for component in policy.components:
+            edit.component(component)
+        return edit.done()
+
+    def add(
+        self, pending: Pending | None, release: Release, source: Path, now: datetime
+    ) -> Pending:
+        """List a release; ``source`` is uploaded with the change.
+
+        Raises ``NotPermitted``: ``path-taken`` (the path has other content), ``counter`` (see
+        :meth:`next_counter`); ``Malformed`` for a reserved component.
+        """
+        edit = self._edit(pending, now)
+        role = edit.component(release.component)
+        known = role.targets.get(release.path)
+        target = release.to_target()
+        if known is not None and known.to_dict() != target.to_dict():
+            raise NotPermitted(
+                f"{release.path} is listed with other content",
+                code="path-taken",
+                subject=release.path,
+                remedy="give it another --version or --path",
+            )
+        if known is None:
+            _check_counter(release, edit.counter(release.component))
+            role.targets[release.path] = target
+            role.unrecognized_fields[COUNTER] = release.release_counter
+            edit.changed(release.component, role)
+        name = layout.image_target(release.path, release.sha256)
+        edit.upload(name, source, release.sha256, release.length)
+        return edit.done()
+
+    def yank(self, pending: Pending | None, path: str, now: datetime) -> Pending:
+        """Take a release off the list; ``NotFound`` when it is not on it."""
+        component, _ = split_path(path)
+        edit = self._edit(pending, now)
+        role = edit.roles().get(component)
+        if role is None or path not in role.targets:
+            raise NotFound(f"{path} is not listed", subject=path, remedy="ota release list")
+        del role.targets[path]
+        edit.changed(component, role)
+        return edit.done()
+
+    def set_approvers(self, pending: Pending | None, now: datetime) -> Pending:
+        """Sign anew who may author and approve plans, from ``rollout.toml``."""
+        edit = self._edit(pending, now)
+        edit.approvers()
+        return edit.done()
+
+    def change(self, pending: Pending | None, now: datetime, renew: Sequence[str] = ()) -> Pending:
+        """Whatever the policy says otherwise than what is published; see ``rotation.py``.
+
+        ``renew`` names roles to be signed again for their expiry; ``NotFound`` for no role.
+        """
+        state = self.state(now)
+        if state is None:
+            raise unpublished()
+        unknown = set(renew) - {Root.type, Targets.type, *state.roles}
+        if unknown:
+            raise NotFound(f"there is no role {min(unknown)!r:.80}", remedy="ota repo status")
+        edit = self._edit(pending, now)
+        top = self._top()
+        return rotation.rotate(edit, self._policy, state, top, now, renew=renew).done()
+
+    def bump(self, by: int, seen: Mapping[str, int], now: datetime) -> Pending:
+        """Every targets role again, ``by`` versions above what is here and what was ``seen``.
+
+        For a store restored from backup: devices refuse versions that they have passed.
+        ``seen``: role -> version, as somebody remembers it.
+        """
+        edit = self._edit(None, now)
+        state = self.state(now)
+        if state is None:
+            raise unpublished()
+        for name in sorted(set(seen) - {*_TOP, *state.roles}):
+            edit.component(name)
+        names = [Targets.type, *(n for n in sorted(edit.roles()) if not edit.waits(n))]
+        for name in names:
+            role = edit.targets() if name == Targets.type else edit.roles()[name]
+            edit.changed(name, role, above=max(role.version, seen.get(name, 0)) + by)
+        client = state.client
+        snapshot = max(client.snapshot.version, seen.get("snapshot", 0)) + by
+        return edit.done((snapshot, max(client.timestamp.version, seen.get("timestamp", 0)) + by))
+
+    def refuse_stale(self, pending: Pending, now: datetime) -> None:
+        """``Busy`` (``stale-base``) for a change whose base has moved on."""
+        if self.state(now) is not None:
+            self._edit(pending, now)
+
+    def next_counter(
+        self, pending: Pending | None, component: str, now: datetime, *, security_fix: bool
+    ) -> int:
+        """The counter a release of this component gets now: the newest, plus one for a fix."""
+        if component in RESERVED:
+            raise Malformed(f"component: {component} is a reserved name", subject=component)
+        return self._edit(pending, now).counter(component) + int(security_fix)
+
+    def _edit(self, pending: Pending | None, now: datetime) -> Change:
+        if self._root is None and pending is None:
+            raise NotFound(
+                "the image repository does not exist yet", subject="image", remedy="ota repo create"
+            )
+        edit = Change(self._policy, self._place, self.state(now), pending, now)
+        if pending is not None:
+            edit.refuse_stale()
+        return edit
+
+
+def _state(client: TufClient) -> State:
+    names = client.targets.delegations.roles or {} if client.targets.delegations else {}
+    return State(client, client.targets, {n: client.role(n, Targets.type) for n in names})
+
+
+def unpublished() -> NotFound:
+    """The error of a repository without anything in it."""
+    return NotFound("the image repository was never published", remedy="ota repo status")
+
+
+def _check_counter(release: Release, newest: int) -> None:
+    expected = newest + int(release.security_fix)
+    if release.release_counter != expected:
+        why = "with" if release.security_fix else "without"
+        raise NotPermitted(
+            f"{release.path}: counter {release.release_counter}; {why} --security-fix it is "
+            f"{expected}",
+            code="counter",
+            subject=release.path,
+            remedy="leave the counter to ota release add",
+        )

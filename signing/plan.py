@@ -1,0 +1,300 @@
+"""The frozen, signed form of a rollout, and what approves it (DESIGN rules 7 and 15).
+
+A plan is the exact bytes of a DSSE payload signed by its author. An approval binds the plan's
+digest, the workspace, the scope and an expiry. :func:`authorise` turns both into an
+:class:`Authorisation`, the only thing for which the director signs an assignment.
+
+Devices are rows of small integers into tables, so that 100,000 of them fit in a few megabytes.
+Durations are whole seconds; shares are whole percent of the wave, written ``"5%"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+
+import msgspec
+from securesystemslib.signer import Key, Signer
+
+from signing import statement, strict
+from signing.enrolment import key_from_dict, key_to_dict
+from signing.errors import Malformed, NeedsHuman, NotPermitted, Refusal
+from signing.release import Release
+
+Scope = Literal["rollout"]
+
+
+class Workspace(msgspec.Struct, frozen=True, kw_only=True):
+    """Names one installation of this product: SHA-256 of both first roots."""
+
+    image_root: str
+    director_root: str
+
+
+class DeviceRow(msgspec.Struct, frozen=True, array_like=True):
+    """One device in a wave; ``image`` and ``origin`` index the plan's tables.
+
+    ``origin`` is -1 when what the device runs is unknown or unmanaged: it has no way back.
+    """
+
+    device: str
+    image: int
+    origin: int
+    courier: int = 0
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """How many devices of a wave may end badly: a count, or a share such as ``"5%"``."""
+
+    min_sample: int | str = 1
+    failed: int | str = 0
+    reverted: int | str = 0
+    refused: int | str = 0
+    stale: int | str = 0
+    unreachable: int | str = 0
+    silent: int | str = 0
+
+
+class Wave(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage: ``deadline`` counts from its first order, ``soak`` from its last commit."""
+
+    name: str
+    devices: tuple[DeviceRow, ...]
+    soak: int
+    deadline: int
+    gate: Gate
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Caps on the engine: devices in flight at once, devices in one order, and per group."""
+
+    in_flight: int = 100
+    batch: int = 50
+    order_lifetime: int = 7 * 86400
+    group_by: str = ""
+    max_unavailable: int = 0
+
+
+class Excluded(msgspec.Struct, frozen=True, array_like=True):
+    """A device that the selector matched and the plan leaves out, with the reason."""
+
+    device: str
+    reason: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """The plan. ``images`` are what devices get, ``origins`` what they run now (``from``).
+
+    ``clear_denials``: devices try an image again that failed its health there before (rule 8).
+    """
+
+    schema: Literal[1]
+    rollout: str
+    workspace: Workspace
+    created: str
+    expires: str
+    component: str
+    images: tuple[Release, ...]
+    origins: tuple[Release, ...]
+    couriers: tuple[str, ...]
+    waves: tuple[Wave, ...]
+    excluded: tuple[Excluded, ...]
+    limits: Limits
+    tail_until: str
+    on_failure: Literal["rollback", "hold"] = "rollback"
+    supersedes: tuple[str, ...] = ()
+    clear_denials: bool = False
+    groups: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @cached_property
+    def rows(self) -> Mapping[str, tuple[int, DeviceRow]]:
+        """Device id -> (wave index, row)."""
+        return {r.device: (i, r) for i, wave in enumerate(self.waves) for r in wave.devices}
+
+    def image(self, row: DeviceRow) -> Release:
+        """What this device is to run."""
+        return self.images[row.image]
+
+    def origin(self, row: DeviceRow) -> Release | None:
+        """What this device ran when the plan was made, the only way back (rule 7)."""
+        return self.origins[row.origin] if row.origin >= 0 else None
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of an approval: what exactly is approved, where, and until when."""
+
+    schema: Literal[1]
+    plan: str
+    workspace: Workspace
+    scope: Scope
+    expires: str
+
+
+class Approvers(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may author and approve: the content of the image target ``workspace/approvers.json``."""
+
+    schema: Literal[1]
+    threshold: int
+    authors: tuple[dict[str, Any], ...]
+    approvers: tuple[dict[str, Any], ...]
+
+    def author_keys(self) -> list[Key]:
+        """Keys that may sign plans."""
+        return [key_from_dict(k) for k in self.authors]
+
+    def approver_keys(self) -> list[Key]:
+        """Keys whose approvals count."""
+        return [key_from_dict(k) for k in self.approvers]
+
+
+APPROVERS_PATH = "workspace/approvers.json"
+
+
+@dataclass(frozen=True)
+class Authorisation:
+    """Proof that a plan is approved. Built by :func:`authorise` only."""
+
+    plan: Plan
+    digest: str
+    author: str
+    approvers: tuple[str, ...]
+    expires: datetime
+
+
+def sign_plan(plan: Plan, author: Signer) -> bytes:
+    """Freeze and sign: the returned bytes are the plan for ever."""
+    return statement.sign("plan", msgspec.json.encode(plan), author)
+
+
+def read_plan(found: statement.Statement) -> Plan:
+    """Typed body of a plan statement; ``Refusal("statement-malformed")`` otherwise."""
+    try:
+        plan = msgspec.json.decode(found.payload, type=Plan, strict=True)
+        strict.identifier(plan.rollout, "rollout")
+        for text in (plan.created, plan.expires, plan.tail_until):
+            strict.instant(text)
+    except (msgspec.MsgspecError, Malformed) as e:
+        raise Refusal("statement-malformed", f"plan: {e}") from e
+    _check_rows(plan)
+    return plan
+
+
+def _check_rows(plan: Plan) -> None:
+    if len(plan.rows) != sum(len(w.devices) for w in plan.waves):
+        raise Refusal("statement-malformed", "plan: a device stands in two waves")
+    for device, (_, row) in plan.rows.items():
+        in_tables = (
+            0 <= row.image < len(plan.images)
+            and -1 <= row.origin < len(plan.origins)
+            and 0 <= row.courier < len(plan.couriers)
+        )
+        if not in_tables or not strict.IDENTIFIER.fullmatch(device):
+            raise Refusal("statement-malformed", f"plan: bad row for {device!r:.80}")
+
+
+def approve(plan: bytes, workspace: Workspace, expires: datetime, signer: Signer) -> bytes:
+    """Sign an approval of exactly these plan bytes."""
+    body = Approval(
+        schema=1,
+        plan=statement.peek("plan", plan).digest,
+        workspace=workspace,
+        scope="rollout",
+        expires=strict.stamp(expires),
+    )
+    return statement.sign("approval", msgspec.to_builtins(body), signer)
+
+
+def authorise(
+    plan: bytes,
+    approvals: Iterable[bytes],
+    approvers: Approvers,
+    workspace: Workspace,
+    now: datetime,
+) -> Authorisation:
+    """Verify a plan and its approvals, in this order (rule 15).
+
+    1. The plan is signed by a listed author, and is for this workspace.
+    2. Each approval binds this plan's digest, this workspace and this scope, unexpired.
+    3. Distinct approvers, none of them the author, reach the threshold.
+
+    Raises ``Refusal`` (``statement-*``, ``workspace-mismatch``, ``approval-mismatch``,
+    ``approval-expired``), ``NotPermitted`` for an unlisted author, or ``NeedsHuman`` while
+    approvals are missing.
+    """
+    # (1)
+    seen = statement.peek("plan", plan)
+    try:
+        signed = statement.verify("plan", plan, approvers.author_keys())
+    except Refusal as e:
+        listed = {key.keyid for key in approvers.author_keys()}
+        if e.code != "statement-signature" or listed & _claimed("plan", plan):
+            raise  # a listed author's name over other bytes is evidence, not a missing permission
+        raise NotPermitted("plan: not signed by a listed author", code="author-unlisted") from e
+    body = read_plan(signed)
+    if body.workspace != workspace:
+        raise Refusal("workspace-mismatch", "plan: made for another workspace")
+    # (2), (3)
+    author = signed.signers[0]
+    authors = {author} | _claimed("plan", plan)
+    keys = [k for k in approvers.approver_keys() if k.keyid not in authors]
+    counted: set[str] = set()
+    expires = strict.instant(body.expires)
+    for data in approvals:
+        if authors & _claimed("approval", data):
+            continue
+        approval = statement.verify("approval", data, keys)
+        expires = min(expires, _check_approval(approval, seen.digest, workspace))
+        counted.update(approval.signers)
+    if now >= expires:
+        raise Refusal("approval-expired", f"plan or approval expired at {strict.stamp(expires)}")
+    if len(counted) < max(1, approvers.threshold):
+        raise NeedsHuman(
+            f"{len(counted)} of {approvers.threshold} approvals",
+            code="unapproved",
+            subject=body.rollout,
+            remedy="ota rollout approve PLAN --key KEY",
+        )
+    return Authorisation(body, seen.digest, author, tuple(sorted(counted)), expires)
+
+
+def _claimed(kind: statement.Kind, data: bytes) -> set[str]:
+    """Key ids by which an envelope claims to be signed."""
+    outer = strict.loads(data, limit=2 * statement.LIMITS[kind], what=kind)
+    rows = outer.get("signatures", []) if isinstance(outer, dict) else []
+    return {str(row.get("keyid", "")) for row in rows if isinstance(row, dict)}
+
+
+def _check_approval(found: statement.Statement, plan: str, workspace: Workspace) -> datetime:
+    try:
+        body = msgspec.convert(found.body, Approval, strict=True)
+        expires = strict.instant(body.expires)
+    except (msgspec.ValidationError, Malformed) as e:
+        raise Refusal("statement-malformed", f"approval: {e}") from e
+    if body.workspace != workspace:
+        raise Refusal("workspace-mismatch", "approval: made for another workspace")
+    if body.plan != plan or body.scope != "rollout":
+        raise Refusal("approval-mismatch", "approval: for another plan or scope")
+    return expires
+
+
+__all__ = [
+    "APPROVERS_PATH",
+    "Approval",
+    "Approvers",
+    "Authorisation",
+    "DeviceRow",
+    "Excluded",
+    "Gate",
+    "Limits",
+    "Plan",
+    "Wave",
+    "Workspace",
+    "approve",
+    "authorise",
+    "key_to_dict",
+    "read_plan",
+    "sign_plan",
+]

@@ -1,0 +1,72 @@
+"""Every reason for which a device or the operator's side refuses, with its cause and remedy.
+
+One table, so that codes in signed reports, in the README and in tests are the same words.
+A code is stable for ever; add rows, never rename.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """Why it is refused, and what the people who see it do next."""
+
+    cause: str
+    remedy: str
+
+
+_STORE = "compare the store with the workspace: ota repo verify"
+_DIRECTOR = "suspect the director key: ota repo status, then rotate it"
+_IMAGE = "ask the release's signers; yank it if they did not mean it: ota release yank"
+_REPORT = "suspect the device or its courier: ota fleet show DEVICE"
+
+REFUSALS: dict[str, Row] = {
+    # -- metadata, both repositories ------------------------------------------------------
+    "signature": Row("metadata is not signed by a threshold of its role's keys", _STORE),
+    "metadata-rollback": Row("metadata is older than what this device has already seen", _STORE),
+    "equivocation": Row("one version number was signed with two different contents", _STORE),
+    "metadata-mismatch": Row("metadata differs from what its parent lists (mix-and-match)", _STORE),
+    "metadata-malformed": Row("metadata is not what the TUF specification describes", _STORE),
+    "oversize": Row("a file is longer than its signed length or its limit", _STORE),
+    "delegations": Row("delegations are cyclic or deeper than allowed", _STORE),
+    "shared-key": Row("one key id stands in both repositories", _DIRECTOR),
+    # -- director -------------------------------------------------------------------------
+    "director-wrong-device": Row("director metadata names another device", _STORE),
+    "director-delegates": Row("director targets contain delegations", _DIRECTOR),
+    "component-unknown": Row("an assignment names a component this device lacks", _DIRECTOR),
+    "component-repeated": Row("two assignments name one component", _DIRECTOR),
+    "assignment-malformed": Row("an assignment lacks a signed field or has a wrong one", _DIRECTOR),
+    # -- image against director -----------------------------------------------------------
+    "not-listed": Row("the image repository does not list the assigned path", _DIRECTOR),
+    "target-mismatch": Row("director and image repository disagree in length or hash", _DIRECTOR),
+    "counter-mismatch": Row("director and image repository disagree in counter", _DIRECTOR),
+    "component-mismatch": Row("path, component and delegating role do not agree", _IMAGE),
+    "hardware-mismatch": Row("the release is not for this component's hardware id", _DIRECTOR),
+    "kind-mismatch": Row("the target is not a release", _DIRECTOR),
+    "release-malformed": Row("the signed description of the release is incomplete", _IMAGE),
+    "below-floor": Row("the release counter is below this component's floor", "plan a newer one"),
+    # -- image bytes ----------------------------------------------------------------------
+    "image-mismatch": Row("the image's bytes differ from the signed hashes", _STORE),
+    "image-oversize": Row("the image is longer than its signed length", _STORE),
+    "archive-hostile": Row("the archive would write outside its folder", _IMAGE),
+    # -- hints ----------------------------------------------------------------------------
+    "hint-malformed": Row("a hint is not a hint", "look at who can write to the courier"),
+    "hint-wrong-device": Row("a hint for another device", "look at who can write to the courier"),
+    # -- statements: reports, plans, approvals, enrolments --------------------------------
+    "statement-malformed": Row("a signed statement has the wrong form or type", _REPORT),
+    "statement-signature": Row("a statement is not signed by the key it needs", _REPORT),
+    "report-replayed": Row("a report's counter does not rise", _REPORT),
+    "report-equivocation": Row("one report counter was signed with two contents", _REPORT),
+    "report-wrong-device": Row("a report names another device than its key's", _REPORT),
+    "report-unknown-device": Row("a report from a device that is not registered", _REPORT),
+    "report-retired-device": Row("a report from a device that was retired", _REPORT),
+    "report-incarnations": Row(
+        "too many new incarnations of one device wait for a person", _REPORT
+    ),
+    "workspace-mismatch": Row("made for another workspace", "ota rollout plan again, here"),
+    "approval-mismatch": Row("the approval is for another plan or scope", "ota rollout approve"),
+    "approval-expired": Row("the approval or plan has expired", "ota rollout plan, approve"),
+    "outside-plan": Row("the approved plan does not say that", "ota rollout plan again"),
+    "journal-broken": Row("a journal's hash chain does not hold", "restore it from backup"),
+}

@@ -1,0 +1,213 @@
+"""Writing TUF, the part that both repositories share: open verified, edit, close, prove.
+
+1. Open: everything that is read back from a store is verified from the operator's own root,
+   with the same client that devices use; only expiry is not asked, since what has expired must
+   be opened in order to be renewed.
+2. Edit: a changed role gets the next *free* version. A file that another publisher left under
+   that number (it lost the race, or it died) is skipped, never overwritten.
+3. Close and prove: ``closing.py``. The timestamp and every root carry ``issued``.
+
+Metadata files are JSON with sorted keys and no spaces: the same content is the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from securesystemslib.signer import Key, Signature, Signer
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (
+    Metadata,
+    MetaFile,
+    Role,
+    Root,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
+from tuf.api.serialization.json import CanonicalJSONSerializer, JSONSerializer
+
+from signing import layout, strict
+from signing.client import TufClient
+from signing.edition import Reader
+from signing.errors import Busy, Outage, Refusal
+from signing.memory import Memory
+
+AnyRole = Root | Timestamp | Snapshot | Targets
+SPEC = "1.0.31"
+_SKIPPED = 1000
+_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one repository lies in a store: a reader, its names, and its editions' key.
+
+    ``memory`` keeps what was seen of it, so that a store can not show something older later.
+    """
+
+    key: str
+    reader: Reader
+    name: Callable[[str], str]
+    memory: Memory | None = None
+
+    def fetch(self, file: str, limit: int) -> bytes | None:
+        """A metadata file by its plain name (a ``client.Fetch``)."""
+        return self.reader(self.name(file), limit)
+
+    def free_version(self, role: str, after: int) -> int:
+        """The next version whose file name is not taken; ``Busy`` after 1000 taken ones."""
+        for version in range(after + 1, after + 1 + _SKIPPED):
+            if not self._taken(layout.versioned(version, role)):
+                return version
+        raise Busy(f"{_SKIPPED} versions of {role} lie in the store and none is listed")
+
+    def free_above(self, role: str) -> int:
+        """A free version above all that were counted, whatever was wound forward.
+
+        Versions are counted without gaps, so the first free power of two lies above them.
+        """
+        for power in range(31):
+            if not self._taken(layout.versioned(2**power, role)):
+                return self.free_version(role, 2**power - 1)
+        raise Busy(f"no free version of {role} below 2^31")
+
+    def under(self, root: bytes) -> tuple[Place, bytes]:
+        """The place as it looks to somebody who never hears of a root after ``root``."""
+
+        def reader(name: str, limit: int) -> bytes | None:
+            return None if name.endswith(".root.json") else self.reader(name, limit)
+
+        return replace(self, reader=reader, memory=None), root
+
+    def _taken(self, file: str) -> bool:
+        try:
+            return self.fetch(file, 1) is not None
+        except Refusal as e:
+            if e.code != "oversize":
+                raise
+            return True
+
+
+def opened(
+    place: Place, root: bytes, now: datetime, *, check_expiry: bool = False
+) -> TufClient | None:
+    """The verified repository with all its roles, or None when nothing was published there yet.
+
+    Raises ``Refusal`` when the store was tampered with; ``Stale`` only with ``check_expiry``.
+    """
+    if place.fetch("timestamp.json", 1024 * 1024) is None:
+        if place.memory is not None and "timestamp.json" in place.memory.load():
+            raise Outage("timestamp.json is not there any more", code="missing", subject=place.key)
+        return None
+    known = place.memory.load() if place.memory else {}
+    cache = {"root.json": root} | known
+    client = TufClient(cache, place.fetch, now, bootstrap=root, check_expiry=check_expiry)
+    client.refresh()
+    if client.targets.delegations and client.targets.delegations.roles:
+        for name in client.targets.delegations.roles:
+            client.role(name, Targets.type)
+    if place.memory is not None:
+        place.memory.keep(client)
+    return client
+
+
+def remembered(place: Place) -> TufClient | None:
+    """The newest state that this workspace has seen, verified by itself, without a store."""
+    known = place.memory.load() if place.memory else {}
+    if "timestamp.json" not in known or "root.json" not in known:
+        return None
+
+    def fetch(file: str, _limit: int) -> bytes | None:
+        number, _, plain = file.partition(".")
+        return None if plain == "root.json" else known.get(plain if number.isdigit() else file)
+
+    client = TufClient({"root.json": known["root.json"]}, fetch, _ANY_TIME, check_expiry=False)
+    client.refresh()
+    return client
+
+
+def holds(parent: Root | Targets, role: str, data: bytes) -> bool:
+    """Whether these bytes are signed as ``parent`` says of ``role``."""
+    try:
+        body: Metadata[Any] = Metadata.from_bytes(data)
+        parent.verify_delegate(role, body.signed_bytes, body.signatures)
+    except (RepositoryError, ValueError):
+        return False
+    return True
+
+
+def newest_root(place: Place, root: bytes, now: datetime) -> bytes:
+    """The newest root that is reached from ``root`` by verified steps."""
+    client = TufClient({"root.json": root}, place.fetch, now, check_expiry=False)
+    client.update_root()
+    return client.cache()["root.json"]
+
+
+def encoded(signed: AnyRole, signatures: Mapping[str, Signature]) -> bytes:
+    """The bytes of one finished metadata file."""
+    body: Metadata[Any] = Metadata(signed, dict(signatures))
+    return body.to_bytes(JSONSerializer(compact=True))
+
+
+def signed_by(signed: AnyRole, signers: Iterable[Signer]) -> bytes:
+    """Sign now with online keys and return the finished bytes."""
+    payload = CanonicalJSONSerializer().serialize(signed)
+    made = [signer.sign(payload) for signer in signers]
+    return encoded(signed, {signature.keyid: signature for signature in made})
+
+
+def until(now: datetime, life: timedelta) -> datetime:
+    """An expiry in whole seconds."""
+    return (now + life).replace(microsecond=0)
+
+
+def meta_of(version: int, data: bytes) -> MetaFile:
+    """How a snapshot or timestamp lists a file."""
+    return MetaFile(version, len(data), {"sha256": strict.digest(data)})
+
+
+def make_root(
+    version: int,
+    life: timedelta,
+    now: datetime,
+    roles: Mapping[str, tuple[Sequence[Key], int]],
+) -> Root:
+    """A root for these roles, ``name -> (keys, threshold)``; ``issued`` is signed with it."""
+    root = Root(
+        version,
+        SPEC,
+        until(now, life),
+        keys={key.keyid: key for keys, _ in roles.values() for key in keys},
+        roles={name: Role([k.keyid for k in keys], n) for name, (keys, n) in roles.items()},
+        consistent_snapshot=True,
+    )
+    root.unrecognized_fields["issued"] = strict.stamp(now)
+    return root
+
+
+def refuse_other_root(root: Root, roles: Mapping[str, tuple[Sequence[Key], int]]) -> None:
+    """A first root has no older one to vouch for it: it must be what the policy says.
+
+    Raises ``Refusal("signature")`` when keys or thresholds of any role differ.
+    """
+    said = {name: (sorted(role.keyids), role.threshold) for name, role in root.roles.items()}
+    meant = {name: (sorted(k.keyid for k in keys), n) for name, (keys, n) in roles.items()}
+    if said != meant or not root.consistent_snapshot:
+        raise Refusal("signature", "the first root does not name the policy's keyholders")
+
+
+def key_ids(root: Root | None, targets: Targets | None = None) -> frozenset[str]:
+    """Every key id that one repository names, delegations included."""
+    delegated = targets.delegations.keys if targets and targets.delegations else {}
+    return frozenset({*(root.keys if root else ()), *delegated})
+
+
+def refuse_shared(ours: frozenset[str], theirs: Iterable[str]) -> None:
+    """No key id stands in both repositories; ``Refusal("shared-key")``."""
+    both = ours & frozenset(theirs)
+    if both:
+        raise Refusal("shared-key", f"key {min(both)[:16]} stands in both repositories")

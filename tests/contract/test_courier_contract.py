@@ -1,0 +1,265 @@
+"""Couriers: idempotent orders, reports that are never lost, foreign files that are never trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from simulators.identities import START
+
+from ota.couriers.spool import MAX_REPORT, Spool
+from ota.errors import Malformed, Outage
+from ota.ports import Order
+from signing import strict
+
+ORDER = "ota-app-2-x7k2m9-u1-w0-b0"
+
+
+def order(*devices: str, name: str = ORDER) -> Order:
+    return Order(name, "app-2-x7k2m9", devices, START)
+
+
+def put(root: Path, device: str, counter: int, data: bytes) -> Path:
+    """What a device's feed writes."""
+    folder = root / device.replace(":", "%3A") / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{counter:010}-{strict.digest(data)[:8]}.json"
+    path.write_bytes(data)
+    return path
+
+
+def files(root: Path) -> list[str]:
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
+
+
+def hints(root: Path) -> list[str]:
+    return sorted(str(p.relative_to(root)) for p in root.glob("*/orders/*.json"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def spool(root: Path) -> Spool:
+    return Spool(root)
+
+
+# -- out -----------------------------------------------------------------------------------------
+def test_a_hint_for_each_device(root: Path, spool: Spool) -> None:
+    """Exactly the agreed document, below the percent-encoded device, and nothing unfinished."""
+    assert spool.dispatch(order("gw-1", "a:b")) == {}
+    assert hints(root) == [f"a%3Ab/orders/{ORDER}.json", f"gw-1/orders/{ORDER}.json"]
+    found = json.loads((root / "gw-1/orders" / f"{ORDER}.json").read_bytes())
+    assert found == {"schema": 1, "device": "gw-1", "order": ORDER, "rollout": "app-2-x7k2m9"}
+    assert not [n for n in files(root) if ".tmp-" in n]
+
+
+def test_the_same_order_again_is_nothing(root: Path, spool: Spool) -> None:
+    """A repeated dispatch does not bring back a hint that the device has consumed."""
+    spool.dispatch(order("gw-1", "gw-2"))
+    (root / "gw-1/orders" / f"{ORDER}.json").unlink()
+    assert Spool(root).dispatch(order("gw-1", "gw-2")) == {}
+    assert hints(root) == [f"gw-2/orders/{ORDER}.json"]
+
+
+@pytest.mark.parametrize("at", range(1, 16))
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_killed_while_dispatching(
+    root: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, call: str, at: int
+) -> None:
+    """Dying at any sync or rename and doing it again gives each device exactly one hint."""
+    real, count = getattr(os, call), iter(range(1, 10_000))
+
+    class KilledError(BaseException):
+        pass
+
+    def dying(*args: object, **kwargs: object) -> object:
+        if next(count) == at:
+            raise KilledError
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, call, dying)
+    taken = []
+    try:
+        spool.dispatch(order("gw-1", "gw-2"))
+    except KilledError:
+        taken = hints(root)
+        for name in taken:
+            (root / name).unlink()
+        Spool(root).dispatch(order("gw-1", "gw-2"))
+    assert sorted(taken + hints(root)) == [f"gw-{n}/orders/{ORDER}.json" for n in (1, 2)]
+
+
+def test_one_folder_that_can_not_be_written_is_unreachable(root: Path, spool: Spool) -> None:
+    """Its reason comes back, now and when repeated; the others get their hints."""
+    root.mkdir()
+    (root / "gw-1").write_text("not a folder")
+    for _ in range(2):
+        found = spool.dispatch(order("gw-1", "gw-2"))
+        assert list(found) == ["gw-1"]
+        assert "spool" in found["gw-1"]
+    assert hints(root) == [f"gw-2/orders/{ORDER}.json"]
+
+
+def test_a_link_to_another_device_is_not_followed(root: Path, spool: Spool) -> None:
+    """A device that points its orders elsewhere gets nothing, and nor does anybody else."""
+    (root / "gw-1").mkdir(parents=True)
+    (root / "gw-2/orders").mkdir(parents=True)
+    (root / "gw-1/orders").symlink_to(root / "gw-2/orders")
+    assert list(spool.dispatch(order("gw-1"))) == ["gw-1"]
+    assert hints(root) == []
+
+
+def test_cancel_takes_hints_back(root: Path, spool: Spool) -> None:
+    """Only for the devices named; twice is once; what never was is fine."""
+    spool.dispatch(order("gw-1", "gw-2"))
+    for _ in range(2):
+        spool.cancel(order("gw-1", "gw-9"))
+    assert hints(root) == [f"gw-2/orders/{ORDER}.json"]
+    spool.dispatch(order("gw-1", "gw-2"))
+    assert hints(root) == [f"gw-2/orders/{ORDER}.json"], "a cancelled order is not sent again"
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 65, "a b", "ota-ü"])
+def test_order_ids_build_no_paths(root: Path, spool: Spool, name: str) -> None:
+    """Anything but an order id is refused before a path is built from it."""
+    with pytest.raises(Malformed):
+        spool.dispatch(order("gw-1", name=name))
+    with pytest.raises(Malformed):
+        spool.cancel(order("gw-1", name=name))
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("device", ["", "..", "a/b", "x" * 129, "ü"])
+def test_device_ids_build_no_paths(root: Path, spool: Spool, device: str) -> None:
+    """Rule 14: checked before any path is built."""
+    with pytest.raises(Malformed):
+        spool.dispatch(order("gw-1", device))
+    assert not root.exists()
+
+
+def test_a_damaged_record_is_an_outage(root: Path, spool: Spool) -> None:
+    """It can not tell whether the order went out, so it does not send it again."""
+    spool.dispatch(order("gw-1"))
+    (root / ".sent" / f"{ORDER}.json").write_text("{")
+    with pytest.raises(Outage):
+        spool.dispatch(order("gw-1"))
+
+
+# -- in ------------------------------------------------------------------------------------------
+def test_reports_come_round_robin_oldest_first(root: Path, spool: Spool) -> None:
+    """A chatty device does not starve a quiet one."""
+    for counter in (2, 1, 3):
+        put(root, "chatty", counter, b"c%d" % counter)
+    put(root, "quiet", 7, b"q7")
+    assert [d.data for d in spool.collect(3)] == [b"c1", b"q7", b"c2"]
+    assert [d.data for d in spool.collect(99)] == [b"c1", b"q7", b"c2", b"c3"]
+
+
+def test_reports_stay_until_acknowledged(root: Path, spool: Spool) -> None:
+    """Collected twice without acknowledgement: the same; afterwards: gone. Twice is once."""
+    path = put(root, "a:b", 1, b"one")
+    first = spool.collect(9)
+    assert [d.data for d in spool.collect(9)] == [d.data for d in first] == [b"one"]
+    assert path.exists()
+    spool.acknowledge(first)
+    spool.acknowledge(first)
+    assert not path.exists()
+    assert spool.collect(9) == []
+
+
+def test_quarantine_keeps_and_names(root: Path, spool: Spool) -> None:
+    """Moved with its reason beside it, never offered again, never overwritten."""
+    for data in (b"one", b"two"):
+        path = put(root, "gw-1", 1, data)
+        spool.quarantine(spool.collect(1)[0], f"report-replayed: {data.decode()}")
+        aside = root / ".quarantine/gw-1" / path.name
+        assert aside.read_bytes() == data
+        assert aside.with_name(f"{path.name}.reason").read_text() == (
+            f"report-replayed: {data.decode()}\n"
+        )
+    assert spool.collect(9) == []
+
+
+def test_the_same_name_twice_in_quarantine(root: Path, spool: Spool) -> None:
+    """The second does not replace the first."""
+    for _ in range(2):
+        put(root, "gw-1", 1, b"one")
+        spool.quarantine(spool.collect(1)[0], "again")
+    assert len(list((root / ".quarantine/gw-1").iterdir())) == 4
+
+
+def _name(data: bytes) -> str:
+    return f"0000000001-{strict.digest(data)[:8]}.json"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda f: (f / "hello.txt").write_bytes(b"x"), "not the name"),
+        (lambda f: (f / "0000000001-XXXXXXXX.json").write_bytes(b"x"), "not the name"),
+        (lambda f: (f / _name(b"whole")).write_bytes(b"who"), "partial"),
+        (lambda f: (f / _name(b"")).mkdir(), "not a plain file"),
+        (lambda f: (f / _name(b"")).symlink_to("/etc/passwd"), "not a plain file"),
+        (lambda f: os.mkfifo(f / _name(b"")), "not a plain file"),
+        (
+            lambda f: (f / _name(b"x" * (MAX_REPORT + 1))).write_bytes(b"x" * (MAX_REPORT + 1)),
+            "limit",
+        ),
+    ],
+    ids=["name", "hash", "partial", "folder", "link", "pipe", "oversize"],
+)
+def test_foreign_entries_are_set_aside(root: Path, spool: Spool, make: object, reason: str) -> None:
+    """Never trusted, never lost, and the honest report beside them still arrives."""
+    put(root, "gw-1", 2, b"honest")
+    make(root / "gw-1/reports")  # type: ignore[operator]  # a lambda of the table above
+    assert [d.data for d in spool.collect(9)] == [b"honest"]
+    reasons = list((root / ".quarantine/gw-1").glob("*.reason"))
+    assert len(reasons) == 1
+    assert reason in reasons[0].read_text()
+    assert os.path.lexists(str(reasons[0]).removesuffix(".reason"))
+
+
+def test_unfinished_files_are_left_alone(root: Path, spool: Spool) -> None:
+    """A name that begins with a dot is somebody's temporary file."""
+    folder = put(root, "gw-1", 1, b"one").parent
+    (folder / ".tmp-x").write_bytes(b"half")
+    assert len(spool.collect(9)) == 1
+    assert (folder / ".tmp-x").exists()
+
+
+@pytest.mark.parametrize("name", ["bad name", "a%2fb", "ü", "a:b"])
+def test_foreign_folders_at_the_top(root: Path, spool: Spool, name: str) -> None:
+    """Not the percent-encoding of an identifier: set aside as a whole."""
+    put(root, "gw-1", 1, b"one")
+    (root / name / "reports").mkdir(parents=True)
+    (root / name / "reports/x").write_bytes(b"x")
+    assert [d.data for d in spool.collect(9)] == [b"one"]
+    assert not (root / name).exists()
+    assert len(list((root / ".quarantine/.root").glob("*.reason"))) == 1
+
+
+@pytest.mark.parametrize("part", ["device", "reports"])
+def test_links_instead_of_folders(root: Path, spool: Spool, part: str, tmp_path: Path) -> None:
+    """A device can not make the operator read another folder."""
+    victim = put(root, "victim", 1, b"secret").parent.parent
+    if part == "device":
+        (root / "thief").symlink_to(victim)
+    else:
+        (root / "thief").mkdir()
+        (root / "thief/reports").symlink_to(victim / "reports")
+    assert [d.source.split("/")[0] for d in spool.collect(9)] == ["spool:victim"]
+    assert spool.collect(9)[0].data == b"secret"
+
+
+def test_an_unwritable_spool_is_an_outage(tmp_path: Path) -> None:
+    """A file where the folder should be."""
+    (tmp_path / "spool").write_text("x")
+    with pytest.raises(Outage):
+        Spool(tmp_path / "spool").collect(1)
+    with pytest.raises(Outage):
+        Spool(tmp_path / "spool").dispatch(order("gw-1"))

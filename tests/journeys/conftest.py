@@ -1,0 +1,5 @@
+"""The ground on which journeys put their plants."""
+
+from simulators.grounds import ground
+
+__all__ = ["ground"]

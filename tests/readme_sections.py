@@ -1,0 +1,338 @@
+"""The generated sections of README.md: tables and diagrams that come from the code itself.
+
+A section stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. What a key *means* is
+written here by hand; which keys there are, and their defaults, come from the code, so a new key
+without words here is an error.
+
+    python tests/readme_sections.py            exit 1 when a section differs
+    python tests/readme_sections.py --write    rewrite them
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+
+from ota.agent import config, health  # noqa: E402 - the path is set just above
+from ota.agent import states as agent_states  # noqa: E402 - the same
+from ota.agent.download import DownloadLimits  # noqa: E402 - the same
+from ota.agent.installers import dir_symlink, exec_, single_file  # noqa: E402 - the same
+from ota.rollout import states as rollout_states  # noqa: E402 - the same
+from signing import errors  # noqa: E402 - the same
+from signing.refusals import REFUSALS  # noqa: E402 - the same
+
+README = ROOT / "README.md"
+_SECTION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+CONFIG = {
+    "device": "its id, of `[A-Za-z0-9:_-]`, at most 128",
+    "state_dir": "absolute; the agent's own folder: identity, trust, journal, downloads",
+    "store": "where it fetches: `https://`, loopback `http://`, or `file://`",
+    "reboot": "argv that reboots, for installers that ask for it; without it somebody else does",
+    "security_soak": "how long a security fix runs before a lower previous is dropped for ever",
+    "feed.kind": '`"spool"` or `"none"`: without a feed it only polls, and keeps its reports',
+    "feed.path": "absolute; the device's own spool folder",
+    "poll.interval": "between looks without a hint",
+    "poll.jitter": "a random share of the interval, added to it",
+    "limits.minimum_rate": "bytes per second over the window; slower is an outage",
+    "limits.window": "of the rate",
+    "limits.connect": "to the store",
+    "limits.read": "between two pieces of an answer",
+    "limits.metadata_total": "for one metadata file",
+    "limits.image_total": "for one image",
+    "limits.max_image": "bytes; larger images are left alone",
+    "limits.spare_space": "bytes that must stay free",
+    "may_install.argv": "the interlock: exit status 0 is yes",
+    "may_install.timeout": "no answer in time is no",
+    "components.NAME.hardware_id": "what images of it must be built for",
+    "components.NAME.installer": "`dir-symlink`, `single-file` or `exec`",
+    "components.NAME.options": "the installer's",
+    "components.NAME.health": "the probe's",
+    "components.NAME.factory.version": "of the image it left the factory with",
+    "components.NAME.factory.release_counter": "its counter, the first floor",
+    "components.NAME.factory.path": "its target path, where it is a listed release",
+    "components.NAME.factory.length": "its length in bytes",
+}
+INSTALLERS = {
+    "path": "absolute; the folder (`dir-symlink`) or the file (`single-file`)",
+    "restart": "argv, run after the switch, forward and back",
+    "restart_timeout": "of `restart`",
+    "strip": "leading path segments of archive members to drop",
+    "max_unpacked": "bytes that an archive may unpack to",
+    "max_ratio": "of unpacked bytes to the archive's length",
+    "max_entries": "members of an archive",
+    "mode": "of the installed file, octal",
+    "argv": "the vendor's program",
+    "timeout": "of one verb",
+    "env": "names of environment variables passed on",
+}
+PROBES = {
+    "start_delay": "before the first try",
+    "interval": "between tries",
+    "timeout": "of one try",
+    "deadline": "of the whole probe",
+    "successes": "in a row",
+    "argv": "exit status 0 is healthy",
+    "env": "names of environment variables passed on",
+    "url": "`https://`, or `http://` to loopback; status 200 to 299 is healthy",
+    "contains": "text to be found in the first 64 KiB",
+    "host": "a connection that opens is healthy",
+    "port": "of that host",
+}
+EXITS = {
+    0: "done",
+    1: "error: an outage, something expired, a device that went back",
+    2: "usage: the words of a command, or of a file, are wrong",
+    3: "verification refused: evidence of tampering",
+    4: "not permitted: a key, a right or an approval is missing",
+    5: "stopped by a gate",
+    6: "waiting for a human: paused, held, unsigned",
+    7: "another operator, publisher or agent holds it",
+    8: "still running at the time limit",
+    130: "interrupted",
+}
+
+RULES = {
+    1: "Three numbers, never mixed: metadata version, release counter, display version.",
+    2: "Metadata versions only rise. One version signed with two contents is refused as "
+    "equivocation. A resumed publish repeats the same bytes.",
+    3: "Release counter and hardware ids are signed offline, and repeated, equal, by the director.",
+    4: "Install only at or above the floor. Floors are durable, for each component, start at the "
+    "factory image's counter, and outlive the component's removal from the configuration.",
+    5: "The floor rises only after commit, to the lowest counter of the bootable slots. A "
+    "committed security fix drops a lower previous after its soak; the plan says so beforehand.",
+    6: "Rollback is new director metadata that names an older release, still listed and at or "
+    "above the floor. Nothing lowers a floor.",
+    7: "The plan freezes what each device runs; back means that. A device that differs at "
+    "dispatch is left out. Unmanaged content is never a way back.",
+    8: "A release that failed its health check on a device is denied there until a signed "
+    "assignment clears it.",
+    9: "No yank while any director metadata, or the way back of an open rollout, names the release.",
+    10: "`pause`, HOLD and `abort` withdraw, signed, what no device has activated, before anything "
+    "is cancelled at a courier. Devices to which the old can be replayed are counted as exposed.",
+    11: "Expired metadata stops updates, never a running device. The clock floor rises by signed "
+    "times only, never by the wall clock alone.",
+    12: "A thief of the director key can choose among listed releases that fit, or withhold them, "
+    "until the root replaces the key; nothing else.",
+    13: "Reports count only if signed by that device's registered key, about an order that was "
+    "issued to it, with a rising counter. A new state is held until a person accepts it.",
+    14: "Roots reach a device as files with fingerprints, never from the store. Identifiers are "
+    "checked before any path is built.",
+    15: "A plan is the exact bytes that its author signed. An approval binds its digest, the "
+    "workspace and an end. The author's own signature never counts. The director signer "
+    "verifies this first.",
+    16: "Image repository first, then director, when publishing; the other way round when taking "
+    "back. A device that sees the image repository behind waits: no refusal.",
+}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def fields(kind: Any, skip: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
+    """(name, default as it would stand in TOML) of a Struct or dataclass."""
+    if dataclasses.is_dataclass(kind):
+        pairs = [(f.name, f.default) for f in dataclasses.fields(kind)]
+    else:
+        pairs = [
+            (f.name, f.default_factory() if callable(f.default_factory) else f.default)
+            for f in msgspec.structs.fields(kind)
+        ]
+    for name, default in pairs:
+        if name not in skip:
+            yield name, _default(default)
+
+
+def _default(value: Any) -> str:
+    if value is msgspec.NODEFAULT:
+        return "required"
+    if value is None or value in ((), "") or isinstance(value, (dict, msgspec.Struct)):
+        return ""
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    return f"`{value:,}`".replace(",", "_")
+
+
+def agent_toml() -> str:
+    """Every key of agent.toml."""
+    found: dict[str, str] = {}
+    tables = ("components", "feed", "poll", "limits", "may_install")
+    found.update(fields(config.Config, skip=tables))
+    for name, kind in (
+        ("feed", config.FeedConfig),
+        ("poll", config.Poll),
+        ("limits", DownloadLimits),
+        ("may_install", config.Hook),
+    ):
+        found.update({f"{name}.{key}": default for key, default in fields(kind)})
+    found.update(_prefixed("components.NAME.", fields(config.ComponentConfig, skip=("factory",))))
+    found.update(_prefixed("components.NAME.factory.", fields(config.Factory)))
+    return _described(found, CONFIG)
+
+
+def _prefixed(prefix: str, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {prefix + key: default for key, default in pairs}
+
+
+def _described(found: Mapping[str, str], words: Mapping[str, str]) -> str:
+    unknown = set(found) ^ set(words)
+    if unknown:
+        raise SystemExit(f"no words for, or no code behind: {', '.join(sorted(unknown))}")
+    rows = [(f"`{key}`", found[key], text) for key, text in words.items()]
+    return table(("key", "default", "meaning"), rows)
+
+
+def installer_options() -> str:
+    """Every option of every installer."""
+    kinds = {"dir-symlink": dir_symlink, "single-file": single_file, "exec": exec_}
+    rows = [
+        (f"`{kind}`", f"`{name}`", default, INSTALLERS[name])
+        for kind, module in kinds.items()
+        for name, default in fields(module.Options)
+    ]
+    return table(("installer", "option", "default", "meaning"), rows)
+
+
+def health_options() -> str:
+    """Every option of every probe."""
+    common = dict(fields(health.Common, skip=("kind",)))
+    kinds = {
+        "command": health.CommandOptions,
+        "http": health.HttpOptions,
+        "tcp": health.TcpOptions,
+    }
+    rows = [("all", f"`{name}`", default, PROBES[name]) for name, default in common.items()]
+    for kind, options in kinds.items():
+        own = fields(options, skip=("kind", *common))
+        rows += [(f"`{kind}`", f"`{name}`", default, PROBES[name]) for name, default in own]
+    return table(("probe", "option", "default", "meaning"), rows)
+
+
+def exit_codes() -> str:
+    """Exit codes, with the error codes that are always behind each."""
+    by_exit: dict[int, list[str]] = {}
+    for _, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, errors.OtaError) and kind is not errors.Refusal:
+            by_exit.setdefault(kind.exit_code, []).append(kind.code)
+    missing = set(by_exit) - set(EXITS)
+    if missing:
+        raise SystemExit(f"no words for exit codes {missing}")
+    rows = [
+        (str(code), words, ", ".join(f"`{c}`" for c in sorted(set(by_exit.get(code, ())))))
+        for code, words in EXITS.items()
+    ]
+    return table(("exit", "meaning", "usual codes"), rows)
+
+
+def refusals() -> str:
+    """The table of refusals."""
+    rows = [(f"`{code}`", row.cause, row.remedy) for code, row in REFUSALS.items()]
+    return table(("refusal", "cause", "what to do"), rows)
+
+
+def rollout_diagram() -> str:
+    """The rollout's states."""
+    return f"```mermaid\n{rollout_states.mermaid().rstrip()}\n```\n"
+
+
+def agent_diagram() -> str:
+    """The agent's states."""
+    return f"```mermaid\n{agent_states.diagram().rstrip()}\n```\n"
+
+
+def rules() -> str:
+    """The rules in short; with their tests, where ``tests/test_rules.py`` names them."""
+    tests = _rule_tests(ROOT / "tests" / "test_rules.py")
+    rows = [
+        (str(number), text, "<br>".join(map(_test, tests.get(number, ()))))
+        for number, text in RULES.items()
+    ]
+    if not tests:
+        return table(("", "rule"), [row[:2] for row in rows])
+    return table(("", "rule", "held by"), rows)
+
+
+def _rule_tests(path: Path) -> Mapping[int, Sequence[str]]:
+    """Rule -> node ids."""
+    if not path.exists():
+        return {}
+    spec = importlib.util.spec_from_file_location("rules_of_trust", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    tables = [t for t in vars(module).values() if isinstance(t, Mapping) and set(t) == set(RULES)]
+    if not tables:
+        raise SystemExit(f"{path}: no table of rules 1 to {len(RULES)}")
+    return {number: list(_nodes(value)) for number, value in tables[0].items()}
+
+
+def _nodes(value: Any) -> Iterator[str]:
+    """Every node id (``tests/unit/test_x.py::test_y``) within a value, in order."""
+    if dataclasses.is_dataclass(value):
+        value = [getattr(value, f.name) for f in dataclasses.fields(value)]
+    if isinstance(value, str):
+        if value.startswith("tests/") and " " not in value:
+            yield value
+    elif isinstance(value, Iterable):
+        for item in value:
+            yield from _nodes(item)
+
+
+def _test(node: str) -> str:
+    path, _, name = node.partition("::")
+    return f"[`{name or path}`]({path})"
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "agent-toml": agent_toml,
+    "installer-options": installer_options,
+    "health-options": health_options,
+    "exit-codes": exit_codes,
+    "refusals": refusals,
+    "rules": rules,
+    "rollout-states": rollout_diagram,
+    "agent-states": agent_diagram,
+}
+
+
+def rendered(text: str) -> str:
+    """The README with every section as the code says it now."""
+    return _SECTION.sub(lambda m: f"{m[1]}{SECTIONS[m[2]]()}{m[3]}", text)
+
+
+def names(text: str) -> list[str]:
+    """The sections that a text has."""
+    return [m[2] for m in _SECTION.finditer(text)]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check, or with ``--write`` rewrite."""
+    before = README.read_text()
+    after = rendered(before)
+    if arguments == ["--write"] and after != before:
+        README.write_text(after)
+    elif after != before:
+        sys.stderr.write("README.md: generated sections differ: readme_sections.py --write\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

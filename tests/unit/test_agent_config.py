@@ -1,0 +1,114 @@
+"""``agent.toml`` is read strictly: every fault names the file and the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ota.agent import config
+from signing.errors import Malformed, NotFound
+
+GOOD = """device = "press-07"
+state_dir = "/var/lib/ota-agent"
+store = "https://updates.example"
+
+[components.app]
+hardware_id = "gw-rev-b"
+installer = "single-file"
+options = { path = "/opt/app/model.bin" }
+health = { kind = "none" }
+
+[feed]
+kind = "none"
+"""
+
+
+def read(tmp_path: Path, text: str | bytes) -> config.Config:
+    path = tmp_path / "agent.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return config.load(path)
+
+
+def test_small_file_is_enough(tmp_path: Path) -> None:
+    """Everything that has a safe default may be left out."""
+    found = read(tmp_path, GOOD)
+    assert found.poll.interval == 300
+    assert found.may_install is None
+    assert found.download_limits().minimum_rate == 1024
+    assert found.components["app"].factory.release_counter == 0
+
+
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    """Hooks, limits, soak and factory image are read."""
+    text = (
+        'security_soak = 5\nreboot = ["/sbin/reboot"]\n'
+        + GOOD
+        + (
+            "[poll]\ninterval = 10\njitter = 0\n"
+            "[limits]\nminimum_rate = 1\nimage_total = 9.5\nmax_image = 1000\n"
+            '[may_install]\nargv = ["/usr/bin/press-is-open"]\ntimeout = 3\n'
+        )
+    )
+    text = text.replace(
+        "[feed]", 'factory = { version = "1.0", release_counter = 4, path = "app/a" }\n[feed]'
+    )
+    found = read(tmp_path, text)
+    assert found.download_limits().max_image == 1000
+    assert found.components["app"].factory.release_counter == 4
+    assert found.may_install is not None
+    assert found.security_soak == 5
+
+
+WRONG = {
+    "not toml": ("device = ", "agent.toml"),
+    "not text": (b"\xff\xfe", "agent.toml"),
+    "unknown key": (GOOD.replace("[feed]", "colour = 1\n[feed]"), "colour"),
+    "unknown table": (GOOD + "[food]\nx = 1\n", "food"),
+    "missing device": (GOOD.replace("device", "devise", 1), "devise"),
+    "device with slash": (GOOD.replace("press-07", "../press", 1), "device"),
+    "relative state": (GOOD.replace("/var/lib", "var/lib"), "state_dir"),
+    "http far away": (GOOD.replace("https", "http"), "store"),
+    "ftp": (GOOD.replace("https", "ftp"), "store"),
+    "no component": (GOOD[: GOOD.index("[components")] + "[components]\n", "components"),
+    "component name": (GOOD.replace("components.app", 'components."a/b"'), "components"),
+    "hardware": (GOOD.replace("gw-rev-b", "gw rev b"), "components.app.hardware_id"),
+    "no health": (GOOD.replace('health = { kind = "none" }\n', ""), "health"),
+    "counter": (GOOD.replace("[feed]", "factory = { release_counter = -1 }\n[feed]"), "factory"),
+    "factory path": (GOOD.replace("[feed]", 'factory = { path = "os/x" }\n[feed]'), "os/x"),
+    "feed kind": (
+        GOOD.replace('kind = "none"\n\n', "").replace(
+            '[feed]\nkind = "none"', '[feed]\nkind = "pigeon"'
+        ),
+        "feed.kind",
+    ),
+    "spool path": (
+        GOOD.replace('[feed]\nkind = "none"', '[feed]\nkind = "spool"\npath = "x"'),
+        "feed.path",
+    ),
+    "interval": (GOOD + "[poll]\ninterval = 0\n", "poll.interval"),
+    "jitter": (GOOD + "[poll]\njitter = 2\n", "poll.jitter"),
+    "limit name": (GOOD + "[limits]\nspeed = 1\n", "speed"),
+    "limit type": (GOOD + '[limits]\nmax_image = "1"\n', "limits"),
+    "hook": (GOOD + "[may_install]\nargv = []\n", "may_install.argv"),
+    "shell string": (GOOD + '[may_install]\nargv = "true"\n', "may_install.argv"),
+    "soak": ("security_soak = -1\n" + GOOD, "security_soak"),
+    "huge": (GOOD + "#" * 300_000, "agent.toml"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_faults_are_named(tmp_path: Path, name: str) -> None:
+    """The message says which file and which key."""
+    text, key = WRONG[name]
+    with pytest.raises(Malformed) as caught:
+        read(tmp_path, text)
+    assert key in str(caught.value)
+    assert str(tmp_path / "agent.toml") in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    """No file: what to give instead."""
+    with pytest.raises(NotFound, match=r"agent\.toml"):
+        config.load(tmp_path / "agent.toml")
