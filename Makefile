@@ -13,8 +13,8 @@ SHELL := /bin/sh
 .PHONY: help setup system test check demo bench fuzz lock clean
 
 PY := .venv/bin/python
-# What the tests use beyond Python: real fw_setenv, PostgreSQL, firmware, false clocks, crashes.
-APT := faketime libubootenv-tool openssl postgresql seabios softhsm2 strace
+# What the tests use beyond Python: real fw_setenv, PostgreSQL, brokers, sshd, firmware, false clocks.
+APT := faketime iproute2 libubootenv-tool mosquitto openssh-server openssl postgresql seabios softhsm2 strace stunnel4
 JOBS ?= 2
 
 help:

@@ -46,11 +46,13 @@ class Authority:
         """The plan of a rollout; ``Refusal("journal-broken")`` when its bytes are not those."""
         data = self._records.fetch(view.plan)
         if view.plan not in self._plans:
-            body = read(data)
-            if body.rollout != view.rollout:
+            seen = statement.peek("plan", data)
+            body = plans.read_plan(seen)
+            if (body.rollout, seen.digest) != (view.rollout, view.digest):
                 raise Refusal(
                     "journal-broken",
-                    f"{view.rollout}: the journal names the plan of {body.rollout}",
+                    f"{view.rollout}: the journal names the plan of {body.rollout}, "
+                    f"digest {seen.digest[:12]}",
                     subject=view.rollout,
                 )
             self._plans[view.plan] = body

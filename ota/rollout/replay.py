@@ -67,6 +67,7 @@ class Notice:
 class RolloutView:
     """Everything that the journal says about one rollout.
 
+    ``plan`` is the SHA-256 of the plan's envelope, ``digest`` that of its payload, which approvals bind.
     ``attempt`` counts resumptions of the update, ``back`` those of the way back; both stand in
     order ids. ``started`` is wave -> (attempt, when its deadline began): its first order of an attempt, or,
     while it has none (attempt 0), its turn; ``settled`` is wave -> (when,
@@ -78,6 +79,7 @@ class RolloutView:
     version: int = 0
     state: State = "NEW"
     plan: str = ""
+    digest: str = ""
     approvals: tuple[str, ...] = ()
     wave: int = 0
     attempt: int = 1
@@ -157,7 +159,8 @@ def _nothing(_view: RolloutView, _event: Event) -> None:
 
 
 def _drafted(view: RolloutView, event: Event) -> None:
-    view.plan, view.created = event.body["plan"], event.time
+    view.plan, view.digest = event.body["plan"], event.body["digest"]
+    view.created = event.time
 
 
 def _started(view: RolloutView, event: Event) -> None:
