@@ -11,7 +11,6 @@ without words here is an error.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
 import re
 import sys
@@ -24,6 +23,8 @@ import msgspec
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
+
+from rules import RULES  # noqa: E402 - the same folder, on the path of scripts and of pytest
 
 from ota.agent import config, health  # noqa: E402 - the path is set just above
 from ota.agent import states as agent_states  # noqa: E402 - the same
@@ -102,39 +103,6 @@ EXITS = {
     7: "another operator, publisher or agent holds it",
     8: "still running at the time limit",
     130: "interrupted",
-}
-
-RULES = {
-    1: "Three numbers, never mixed: metadata version, release counter, display version.",
-    2: "Metadata versions only rise. One version signed with two contents is refused as "
-    "equivocation. A resumed publish repeats the same bytes.",
-    3: "Release counter and hardware ids are signed offline, and repeated, equal, by the director.",
-    4: "Install only at or above the floor. Floors are durable, for each component, start at the "
-    "factory image's counter, and outlive the component's removal from the configuration.",
-    5: "The floor rises only after commit, to the lowest counter of the bootable slots. A "
-    "committed security fix drops a lower previous after its soak; the plan says so beforehand.",
-    6: "Rollback is new director metadata that names an older release, still listed and at or "
-    "above the floor. Nothing lowers a floor.",
-    7: "The plan freezes what each device runs; back means that. A device that differs at "
-    "dispatch is left out. Unmanaged content is never a way back.",
-    8: "A release that failed its health check on a device is denied there until a signed "
-    "assignment clears it.",
-    9: "No yank while any director metadata, or the way back of an open rollout, names the release.",
-    10: "`pause`, HOLD and `abort` withdraw, signed, what no device has activated, before anything "
-    "is cancelled at a courier. Devices to which the old can be replayed are counted as exposed.",
-    11: "Expired metadata stops updates, never a running device. The clock floor rises by signed "
-    "times only, never by the wall clock alone.",
-    12: "A thief of the director key can choose among listed releases that fit, or withhold them, "
-    "until the root replaces the key; nothing else.",
-    13: "Reports count only if signed by that device's registered key, about an order that was "
-    "issued to it, with a rising counter. A new state is held until a person accepts it.",
-    14: "Roots reach a device as files with fingerprints, never from the store. Identifiers are "
-    "checked before any path is built.",
-    15: "A plan is the exact bytes that its author signed. An approval binds its digest, the "
-    "workspace and an end. The author's own signature never counts. The director signer "
-    "verifies this first.",
-    16: "Image repository first, then director, when publishing; the other way round when taking "
-    "back. A device that sees the image repository behind waits: no refusal.",
 }
 
 
@@ -256,48 +224,18 @@ def agent_diagram() -> str:
 
 
 def rules() -> str:
-    """The rules in short; with their tests, where ``tests/test_rules.py`` names them."""
-    tests = _rule_tests(ROOT / "tests" / "test_rules.py")
+    """The rules, each with the tests that hold it."""
     rows = [
-        (str(number), text, "<br>".join(map(_test, tests.get(number, ()))))
-        for number, text in RULES.items()
+        (str(number), f"**{rule.title}.** {rule.text}", "<br>".join(map(_test, rule.tests)))
+        for number, rule in RULES.items()
     ]
-    if not tests:
-        return table(("", "rule"), [row[:2] for row in rows])
     return table(("", "rule", "held by"), rows)
 
 
-def _rule_tests(path: Path) -> Mapping[int, Sequence[str]]:
-    """Rule -> node ids."""
-    if not path.exists():
-        return {}
-    spec = importlib.util.spec_from_file_location("rules_of_trust", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    tables = [t for t in vars(module).values() if isinstance(t, Mapping) and set(t) == set(RULES)]
-    if not tables:
-        raise SystemExit(f"{path}: no table of rules 1 to {len(RULES)}")
-    return {number: list(_nodes(value)) for number, value in tables[0].items()}
-
-
-def _nodes(value: Any) -> Iterator[str]:
-    """Every node id (``tests/unit/test_x.py::test_y``) within a value, in order."""
-    if dataclasses.is_dataclass(value):
-        value = [getattr(value, f.name) for f in dataclasses.fields(value)]
-    if isinstance(value, str):
-        if value.startswith("tests/") and " " not in value:
-            yield value
-    elif isinstance(value, Iterable):
-        for item in value:
-            yield from _nodes(item)
-
-
 def _test(node: str) -> str:
-    path, _, name = node.partition("::")
-    return f"[`{name or path}`]({path})"
+    """``unit/test_x::test_y`` -> a link named ``test_y``."""
+    module, _, name = node.partition("::")
+    return f"[`{name}`](tests/{module}.py)"
 
 
 SECTIONS: dict[str, Callable[[], str]] = {

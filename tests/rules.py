@@ -1,10 +1,10 @@
 """The sixteen rules of trust, in short, each with the tests that hold it.
 
-Data for two readers: ``test_rules.py``, which asserts that every test named here exists, and the
-README, which lists the rules. A test is named ``folder/module::function``.
+Data for two readers: ``test_rules.py``, which asserts that every test named here exists, and
+``readme_sections.py``, which lists the rules and their tests in the README. A test is named ``folder/module::function``.
 
 >>> RULES[6].text
-'Rolling back is new director metadata ...'
+'A rollback is new director metadata that names an older release, ...'
 """
 
 from __future__ import annotations
@@ -207,8 +207,3 @@ RULES: dict[int, Rule] = {
         ),
     ),
 }
-
-
-def markdown() -> str:
-    """The rules as a numbered list, for the README."""
-    return "".join(f"{n}. **{rule.title}.** {rule.text}\n" for n, rule in RULES.items())
