@@ -107,7 +107,7 @@ def test_lock_names_no_place() -> None:
     assert len(pins) > 30
     assert all("==" in line for line in pins)
     assert text.count("--hash=sha256:") >= len(pins)
-    for word in ("http", "://", "@", "--index", "--find-links", "file:", str(ROOT)):
+    for word in ("http:", "https:", "://", "@", "--index", "--find-links", "file:", str(ROOT)):
         assert word not in text, word
 
 
