@@ -29,7 +29,7 @@ from securesystemslib.signer import SSlibKey
 from ota.cli.app import run
 from signing import keys, keys_exec
 from signing.errors import OtaError
-from tests.simulators import kms, softhsm
+from tests.simulators import kms, ministack, softhsm
 from tests.simulators.identities import HARDWARE, Identity
 
 ROLES = (
@@ -149,7 +149,7 @@ class Cloud:
         uri, env = made.uri, self._env
         nowhere = dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "")
         nobody = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
-        closed = f"http://127.0.0.1:{kms.free_port()}"
+        closed = f"http://127.0.0.1:{ministack.free_port()}"
         ways: dict[str, Callable[[], Made]] = {
             "kms-unreachable": lambda: Made(uri, env=kms.environment(closed)),
             "wrong-key": self.make,

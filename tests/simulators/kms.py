@@ -1,8 +1,7 @@
 """AWS KMS for the tests: ministack, an emulator that does DIGEST signatures as AWS does.
 
-It runs in an environment of its own (``.venv-ministack``, its lock lies beside this file), bound
-to 127.0.0.1, with its other listeners off. And ``lying``: an endpoint that answers what a test
-wants, for what no honest KMS says.
+A server of its own, started by ``ministack.py`` beside this file. And ``lying``: an endpoint that
+answers what a test wants, for what no honest KMS says.
 
 >>> with ministack() as kms:
 ...     kms.make("ECC_NIST_P256")
@@ -11,24 +10,18 @@ wants, for what no honest KMS says.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import socket
-import subprocess
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import boto3
 
-ROOT = Path(__file__).resolve().parents[2]
-REGION = "eu-west-1"
+from tests.simulators import ministack as emulator
+
+REGION = emulator.REGION
 Answer = Callable[[str, dict[str, Any]], tuple[int, dict[str, Any] | bytes]]
 
 
@@ -72,54 +65,8 @@ class Kms:
 @contextlib.contextmanager
 def ministack() -> Iterator[Kms]:
     """Run it for as long as the block lasts."""
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="ministack-") as folder:
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": folder,
-            "TMPDIR": folder,
-            "BIND_HOST": "127.0.0.1",
-            "GATEWAY_PORT": str(port),
-            "IOT_MTLS_ENABLED": "0",
-            "SFTP_ENABLED": "0",
-            "LOG_LEVEL": "WARNING",
-        }
-        with (Path(folder) / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [_python(), "-m", "ministack"], cwd=folder, env=env, stdout=log, stderr=log
-            )
-        try:
-            _wait(process, port, Path(folder) / "log")
-            yield Kms(f"http://127.0.0.1:{port}", process.pid)
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _python() -> Path:
-    """Its interpreter; the environment is made where ``make test`` has not made it."""
-    with (ROOT / "tests" / "simulators" / "ministack.lock").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        words = ["make", "-s", ".venv-ministack/.stamp"]
-        subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=240)
-    return ROOT / ".venv-ministack" / "bin" / "python"
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"ministack does not start: {log.read_text()[-2000:]}")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with emulator.running(auth=False, mqtt=False) as server:
+        yield Kms(server.url, server.pid)
 
 
 @contextlib.contextmanager
