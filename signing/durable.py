@@ -30,7 +30,7 @@ def replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as e:
-        raise _outage(path, e) from e
+        raise outage(path, e) from e
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -50,7 +50,7 @@ def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             remedy="move it away first, or choose another name",
         ) from e
     except OSError as e:
-        raise _outage(path, e) from e
+        raise outage(path, e) from e
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -81,7 +81,7 @@ def folder(path: Path, mode: int = 0o755) -> None:
         path.mkdir(mode=mode, exist_ok=True)
         sync_folder(path.parent)
     except OSError as e:
-        raise _outage(path, e) from e
+        raise outage(path, e) from e
 
 
 def sync_folder(path: Path) -> None:
@@ -99,7 +99,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
     except OSError as e:
-        raise _outage(path, e) from e
+        raise outage(path, e) from e
 
 
 def read(path: Path, limit: int, what: str) -> bytes | None:
@@ -110,13 +110,14 @@ def read(path: Path, limit: int, what: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as e:
-        raise _outage(path, e) from e
+        raise outage(path, e) from e
     if len(data) > limit:
         raise Malformed(f"{what}: {path} is longer than {limit} bytes", subject=str(path))
     return data
 
 
-def _outage(path: Path, error: OSError) -> Outage:
+def outage(path: Path, error: OSError) -> Outage:
+    """What a file system says no to: code ``no-space`` or ``io``."""
     code = "no-space" if error.errno in _FULL else "io"
     return Outage(f"{path}: {error.strerror}", code=code, subject=str(path), remedy="df -h")
 
@@ -135,7 +136,7 @@ def locked(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as e:
-        raise _outage(path, e) from e
+        raise outage(path, e) from e
     try:
         _acquire(descriptor, path, wait)
         yield

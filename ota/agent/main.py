@@ -1,7 +1,7 @@
 """``ota-agent``: the device's command. Everything heavy is imported only when it is needed.
 
 Exit codes: 0 done, 1 error, 2 usage, 3 verification refused, 4 not permitted, 6 waiting for a
-human, 7 another agent holds this device, 8 waiting for a reboot.
+human, 7 another agent holds this device, 8 waiting for a reboot or stopped at the time limit.
 """
 
 from __future__ import annotations
@@ -51,12 +51,37 @@ def parser() -> argparse.ArgumentParser:
         help="expected fingerprint of either root; give it twice",
     )
     made.add_argument("--yes", action="store_true", help="accept the fingerprints as shown")
-    verbs.add_parser("once", parents=[common], help="one cycle, then exit")
+    once = verbs.add_parser("once", parents=[common], help="one cycle, then exit")
+    once.add_argument(
+        "--time-limit", type=float, metavar="SECONDS", help="then stop, to go on at the next look"
+    )
     verbs.add_parser("run", parents=[common], help="stay: hints and polls until SIGTERM")
     verbs.add_parser("status", parents=[common], help="what is installed, and how it stands")
     verbs.add_parser("verify", parents=[common], help="check this device without the network")
+    _add_relay(verbs, common)
     _add_tuf(verbs)
     return top
+
+
+def _add_relay(verbs: Any, common: argparse.ArgumentParser) -> None:
+    made = verbs.add_parser(
+        "relay",
+        parents=[common],
+        help="for couriers that can only run a command: leave a hint, take reports along",
+        description="Leave a hint in this device's spool and print the reports that lie there.",
+        epilog="example: ota-agent relay --device press-07 --order ORDER --rollout ROLLOUT --look",
+    )
+    made.add_argument("--device", metavar="ID", help="refuse, unless this is that device")
+    made.add_argument("--order", metavar="ORDER", help="leave a hint for it, once")
+    made.add_argument("--rollout", metavar="ROLLOUT", help="of that order")
+    several = {"action": "append", "default": []}
+    made.add_argument("--cancel", metavar="ORDER", help="withdraw its hint", **several)
+    made.add_argument("--ack", metavar="NAME", help="this report has arrived", **several)
+    seconds = {"metavar": "SECONDS", "type": float}
+    made.add_argument("--wait", default=0.0, help="for a report, where none lies there", **seconds)
+    made.add_argument("--max-bytes", metavar="N", type=int, default=20_000, help="%(default)s")
+    made.add_argument("--look", action="store_true", help="one cycle, where no agent runs")
+    made.add_argument("--look-limit", default=28_800.0, help="of that cycle", **seconds)
 
 
 def _add_tuf(verbs: Any) -> None:
@@ -94,6 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ota.agent import plain_tuf  # noqa: PLC0415 - start quickly
 
         return plain_tuf.run(arguments)
+    if arguments.verb == "relay":
+        from ota.agent import relay_verb  # noqa: PLC0415 - start quickly
+
+        return relay_verb.run(arguments)
     from ota.agent import verbs  # noqa: PLC0415 - start quickly
 
     return verbs.run(arguments)

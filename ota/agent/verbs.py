@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ota.agent import build, provision, status
+from ota.agent import build, provision, status, time_limit
 from ota.agent.config import Config, load
 from ota.agent.endings import Result
 from signing.errors import Misuse, NeedsHuman, NotPermitted, OtaError, Outage, StillRunning
@@ -98,7 +98,8 @@ def _ask() -> None:
 
 
 def _once(arguments: argparse.Namespace, config: Config) -> int:
-    with build.opened(config) as agent:
+    with build.opened(config) as agent, time_limit.within(arguments.time_limit) as stopping:
+        agent.applier.stopping = stopping
         try:
             hint = agent.feed.next(0)
         except Outage:

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from ota.couriers import spool_tree as tree
 from ota.errors import Malformed, Outage
 from ota.ports import Delivery, Order
-from signing import strict
+from signing import handles, strict
 from signing.assignment import ORDER
 
 MAX_REPORT: Final = 128 * 1024
@@ -69,9 +69,9 @@ class Spool:
         _checked(order)
         for device in order.devices:
             try:
-                with tree.opened(self._root, tree.folder_name(device), "orders") as folder:
-                    tree.remove(folder, _temporary(order.id))
-                    tree.remove(folder, f"{order.id}.json")
+                with handles.opened(self._root, tree.folder_name(device), "orders") as folder:
+                    handles.remove(folder, _temporary(order.id))
+                    handles.remove(folder, f"{order.id}.json")
                     os.fsync(folder)
             except FileNotFoundError:
                 continue
@@ -81,14 +81,14 @@ class Spool:
     def _sent(self, order: str) -> dict[str, str] | None:
         """The record of an earlier dispatch: devices that were unreachable then."""
         try:
-            with tree.opened(self._root, tree.SENT) as folder:
-                data = tree.read(folder, f"{order}.json", 16 * 1024 * 1024)
+            with handles.opened(self._root, tree.SENT) as folder:
+                data = handles.read(folder, f"{order}.json", 16 * 1024 * 1024)
         except FileNotFoundError:
             return None
         except OSError as e:
             raise self._outage(f"dispatch {order}", e) from e
         if isinstance(data, str):
-            if data == "it is gone":
+            if data == handles.GONE:
                 return None
             raise Outage(f"spool: record of {order}: {data}", subject=str(self._root))
         try:
@@ -103,23 +103,23 @@ class Spool:
             hint = {"schema": 1, "device": device, "order": order.id, "rollout": order.rollout}
             try:
                 name = tree.folder_name(device)
-                with tree.opened(self._root, name, "orders", create=True) as folder:
-                    tree.write(folder, _temporary(order.id), json.dumps(hint).encode())
+                with handles.opened(self._root, name, "orders", create=True) as folder:
+                    handles.write(folder, _temporary(order.id), json.dumps(hint).encode())
             except OSError as e:
                 unreachable[device] = f"spool: {e.strerror}"
         record = json.dumps({"devices": list(order.devices), "unreachable": unreachable})
         try:
-            with tree.opened(self._root, tree.SENT, create=True) as folder:
-                tree.write(folder, _temporary(order.id), record.encode())
-                tree.publish(folder, _temporary(order.id), f"{order.id}.json")
+            with handles.opened(self._root, tree.SENT, create=True) as folder:
+                handles.write(folder, _temporary(order.id), record.encode())
+                handles.publish(folder, _temporary(order.id), f"{order.id}.json")
         except OSError as e:
             raise self._outage(f"dispatch {order.id}", e) from e
         return unreachable
 
     def _finish(self, order: str, device: str, unreachable: dict[str, str]) -> None:
         try:
-            with tree.opened(self._root, tree.folder_name(device), "orders") as folder:
-                tree.publish(folder, _temporary(order), f"{order}.json")
+            with handles.opened(self._root, tree.folder_name(device), "orders") as folder:
+                handles.publish(folder, _temporary(order), f"{order}.json")
         except OSError as e:
             unreachable[device] = f"spool: {e.strerror}"
 
@@ -130,8 +130,8 @@ class Spool:
         Foreign, partial and oversized entries are set aside on the way and never returned.
         """
         try:
-            with tree.opened(self._root, create=True) as root:
-                found = tree.names(root)
+            with handles.opened(self._root, create=True) as root:
+                found = handles.names(root)
                 devices = [d for d in (self._device(root, n) for n in found) if d is not None]
         except OSError as e:
             raise self._outage("collect", e) from e
@@ -145,9 +145,9 @@ class Spool:
             piles.setdefault(receipt.device, []).append(receipt.name)
         for device, pile in piles.items():
             try:
-                with tree.opened(self._root, tree.folder_name(device), "reports") as folder:
+                with handles.opened(self._root, tree.folder_name(device), "reports") as folder:
                     for name in pile:
-                        tree.remove(folder, name)
+                        handles.remove(folder, name)
                     os.fsync(folder)
             except FileNotFoundError:
                 continue
@@ -158,7 +158,7 @@ class Spool:
         """Move a report to ``.quarantine`` with the reason beside it."""
         receipt: Receipt = delivery.receipt
         try:
-            with tree.opened(self._root, tree.folder_name(receipt.device), "reports") as folder:
+            with handles.opened(self._root, tree.folder_name(receipt.device), "reports") as folder:
                 name = tree.folder_name(receipt.device)
                 tree.set_aside(self._root, folder, receipt.name, name, reason)
         except FileNotFoundError:
@@ -181,17 +181,17 @@ class Spool:
     def _reports(self, device: str) -> Iterator[Delivery]:
         name = tree.folder_name(device)
         try:
-            with tree.opened(self._root, name) as parent:
-                if "reports" not in tree.names(parent):
+            with handles.opened(self._root, name) as parent:
+                if "reports" not in handles.names(parent):
                     return
                 try:
-                    with tree.opened(self._root, name, "reports") as folder:
-                        entries = tree.names(folder)
+                    with handles.opened(self._root, name, "reports") as folder:
+                        entries = handles.names(folder)
                 except NotADirectoryError:
                     tree.set_aside(self._root, parent, "reports", name, "not a folder")
                     return
             for entry in entries:
-                with tree.opened(self._root, name, "reports") as folder:
+                with handles.opened(self._root, name, "reports") as folder:
                     found = self._read(folder, device, entry)
                 if found is not None:
                     yield found
@@ -202,12 +202,12 @@ class Spool:
 
     def _read(self, folder: int, device: str, name: str) -> Delivery | None:
         match = _REPORT.fullmatch(name)
-        data = tree.read(folder, name, MAX_REPORT) if match else "not the name of a report"
+        data = handles.read(folder, name, MAX_REPORT) if match else "not the name of a report"
         if match and isinstance(data, bytes) and strict.digest(data)[:8] != match[1]:
             data = "its content does not match its name: partial or changed"
         if isinstance(data, bytes):
             return Delivery(data, f"spool:{device}/{name}", Receipt(device, name))
-        if data != "it is gone":
+        if data != handles.GONE:
             tree.set_aside(self._root, folder, name, tree.folder_name(device), data)
         return None
 
