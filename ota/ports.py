@@ -44,6 +44,12 @@ class ArtifactStore(Protocol):
     def digest(self, name: str) -> tuple[int, str] | None:
         """Length in bytes and SHA-256 of an object, streamed; None when it is not there."""
 
+    def size(self, name: str) -> int | None:
+        """Length in bytes of an object, without reading it; None when it is not there."""
+
+    def remove(self, name: str) -> None:
+        """Remove an object durably (``ota repo gc`` alone does); a missing one is nothing."""
+
     def list(self, prefix: str) -> Iterator[str]:
         """Names below ``prefix``, sorted."""
 

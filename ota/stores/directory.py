@@ -20,6 +20,7 @@ import io
 import itertools
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,6 +65,16 @@ class DirectoryStore:
                     return os.fstat(file.fileno()).st_size, _sha256(file)
             except _ABSENT:
                 return None
+
+    def size(self, name: str) -> int | None:
+        """Length in bytes of an object, without reading it; None when it is not there."""
+        path = self._path(name)
+        with _translated(name):
+            try:
+                found = path.stat()
+            except _ABSENT:
+                return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def list(self, prefix: str) -> Iterator[str]:
         """Names that begin with ``prefix``, sorted; temporary files are not objects."""
@@ -124,6 +135,13 @@ class DirectoryStore:
             _flush(file)
             with self._locked():
                 self._install(file, path)
+
+    def remove(self, name: str) -> None:
+        """Remove an object durably; a missing one is nothing."""
+        path = self._path(name)
+        with _translated(name), self._locked(), contextlib.suppress(*_ABSENT):
+            path.unlink()
+            durable.sync_folder(path.parent)
 
     # -- helpers -------------------------------------------------------------------------------
     def _path(self, name: str) -> Path:

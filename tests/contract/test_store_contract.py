@@ -97,6 +97,8 @@ def test_a_bad_name_touches_nothing(store: ArtifactStore, tmp_path: Path, name: 
         lambda: store.swap(name, b"x", None),
         lambda: store.upload(upload),
         lambda: store.digest(name),
+        lambda: store.size(name),
+        lambda: store.remove(name),
     ):
         with pytest.raises(Malformed):
             call()
@@ -119,6 +121,36 @@ def test_list_gives_names_below_a_prefix_sorted(store: ArtifactStore) -> None:
     assert list(store.list("b/")) == ["b/10", "b/2", "b/c/3"]
     assert list(store.list("b/1")) == ["b/10"]
     assert list(store.list("c/")) == []
+
+
+# -- size and remove -----------------------------------------------------------------------------
+def test_a_removed_object_is_gone_and_its_neighbours_stay(store: ArtifactStore) -> None:
+    """Removed is not listed, not got, not sized; removing again or what never was is nothing."""
+    for name in (NAME, TIMESTAMP, f"{NAME}.x"):
+        store.put(name, b"data")
+    store.remove(NAME)
+    store.remove(NAME)
+    store.remove("image/none/at/all")
+    assert (store.get(NAME, 9), store.size(NAME), store.digest(NAME)) == (None, None, None)
+    assert objects(store) == {TIMESTAMP: b"data", f"{NAME}.x": b"data"}
+    store.put(NAME, b"other")
+    assert store.get(NAME, 9) == b"other"
+
+
+def test_a_folder_is_not_an_object_that_could_be_removed(store: ArtifactStore) -> None:
+    """A prefix of names has no size, and removing it removes nothing."""
+    store.put(NAME, b"data")
+    assert store.size("image/metadata") is None
+    store.remove("image/metadata")
+    assert objects(store) == {NAME: b"data"}
+
+
+def test_sizes_need_no_reading(store: ArtifactStore, tmp_path: Path) -> None:
+    """Small objects and images alike."""
+    store.put(NAME, b"data")
+    store.upload(item(tmp_path, b"image" * 1000))
+    assert store.size(NAME) == 4
+    assert store.size("image/targets/app/x.bin") == 5000
 
 
 # -- swap ----------------------------------------------------------------------------------------

@@ -49,8 +49,14 @@ class Dying:
     def digest(self, name: str) -> tuple[int, str] | None:
         return self._inner.digest(name)
 
+    def size(self, name: str) -> int | None:
+        return self._inner.size(name)
+
     def list(self, prefix: str) -> Iterator[str]:
         return self._inner.list(prefix)
+
+    def remove(self, name: str) -> None:
+        self._write(lambda: self._inner.remove(name))
 
     def put(self, name: str, data: bytes) -> None:
         self._write(lambda: self._inner.put(name, data))
