@@ -4,8 +4,16 @@ It is still read strictly, so that a courier that is being tampered with, or one
 devices, shows up as a signed refusal instead of as a silent cycle. The order it names is repeated
 in that report for the operator's eyes only; what the device installs comes from the director.
 
+Schema 1 is for one device and names it. Schema 2 is one document for many devices, for couriers
+that hand the same bytes to all of an order's devices (a job of AWS IoT): it names none, and is for
+whoever gets it on its own channel. Nothing is lost by that: the name was never proof of anything
+(who can write to a courier can write any name), it only shows honest mix-ups; and a device that is
+woken without cause looks at its own director metadata and finds nothing to do.
+
 >>> read(b'{"schema":1,"device":"press-07","order":"ota-a-b-u1-w0-b0","rollout":"a-b"}', "press-07")
-Body(device='press-07', order='ota-a-b-u1-w0-b0', rollout='a-b')
+Body(schema=1, device='press-07', order='ota-a-b-u1-w0-b0', rollout='a-b')
+>>> read(b'{"schema":2,"order":"ota-a-b-u1-w0-b0","rollout":"a-b"}', "press-07").order
+'ota-a-b-u1-w0-b0'
 """
 
 from __future__ import annotations
@@ -23,10 +31,10 @@ LIMIT = 4096
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a courier hands over."""
+    """What a courier hands over; ``device`` is "" in schema 2, for the devices of the order."""
 
-    schema: Literal[1] = 1
-    device: str
+    schema: Literal[1, 2] = 1
+    device: str = ""
     order: str
     rollout: str
 
@@ -37,7 +45,10 @@ def parse(data: bytes) -> Body:
         body = msgspec.convert(strict.loads(data, limit=LIMIT, what="hint"), Body, strict=True)
     except msgspec.ValidationError as e:
         raise Malformed(f"hint: {e!s:.200}") from e
-    strict.identifier(body.device, "device")
+    if body.schema == 1:
+        strict.identifier(body.device, "device")
+    elif body.device:
+        raise Malformed("hint: device: schema 2 names none")
     strict.identifier(body.rollout, "rollout")
     if not ORDER.fullmatch(body.order):
         raise Malformed("hint: order: not an order id")
@@ -54,7 +65,7 @@ def read(data: bytes, device: str) -> Body:
         body = parse(data)
     except Malformed as e:
         raise Refusal("hint-malformed", str(e)) from e
-    if device and body.device != device:
+    if device and body.schema == 1 and body.device != device:
         raise Refusal(
             "hint-wrong-device", f"a hint for {body.device}, this is {device}", subject=body.order
         )

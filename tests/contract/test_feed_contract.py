@@ -154,6 +154,18 @@ def test_hints_are_read_strictly(data: bytes) -> None:
     assert caught.value.code == "hint-malformed"
 
 
+def test_a_hint_for_many_devices_names_none() -> None:
+    """Schema 2 is for whoever gets it: the document of a job that goes to a whole order."""
+    data = json.dumps({"schema": 2, "order": ORDER, "rollout": "app-1-aaaaaa"}).encode()
+    assert hints.read(data, "press-07") == hints.read(data, "press-08") == hints.parse(data)
+    assert hints.read(data, "press-07").order == ORDER
+    with pytest.raises(Refusal, match="device"):
+        hints.read(hint(schema=2), "press-07")
+    nameless = json.dumps({"schema": 1, "order": ORDER, "rollout": "app-1-aaaaaa"}).encode()
+    with pytest.raises(Refusal, match="device"):
+        hints.read(nameless, "press-07")
+
+
 def test_report_is_one_whole_file(feed: SpoolFeed, orders: Path) -> None:
     """Sending again leaves the same single file; names carry counter and digest."""
     feed.send(7, b"statement")
