@@ -27,8 +27,8 @@ from ota.errors import NotFound, Refusal
 from ota.ports import Device
 from ota.repo import Repositories
 from signing import layout
-from signing.client import issued
 from signing.image_state import State
+from signing.issued import issued
 from signing.release import Release
 from signing.repository import holds
 

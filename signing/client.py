@@ -29,13 +29,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tuf.api import exceptions as tuf
-from tuf.api.metadata import Metadata, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Key, Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
-from signing import layout, strict
+from signing import distinct, layout, strict
 from signing.client_errors import BROKEN, signed_bytes, translated
-from signing.errors import Malformed, Outage, Refusal, Stale
+from signing.errors import Outage, Refusal, Stale
 
 Fetch = Callable[[str, int], bytes | None]
 """(file name, limit in bytes) -> bytes; None when the store says 403 or 404; raises Outage."""
@@ -123,6 +123,12 @@ class TufClient:
         """The verified top-level targets."""
         return self._set.targets
 
+    def keys(self) -> list[Key]:
+        """Every key that the root and the targets roles visited so far name."""
+        roles = [r for r in self._set._trusted_set.values() if isinstance(r, Targets)]  # noqa: SLF001 - as in cache()
+        delegated = [d.keys.values() for r in roles if (d := r.delegations) is not None]
+        return [*self.root.keys.values(), *(key for keys in delegated for key in keys)]
+
     def verified(self) -> dict[str, bytes]:
         """What this refresh has verified so far, by plain name."""
         return dict(self._new)
@@ -175,8 +181,11 @@ class TufClient:
             if data is None:
                 self._forget_replaced()
                 return self.root
+            before = self.root
             with translated(f"root version {version}"):
                 self._set.update_root(data)
+            distinct.counted(before, Root.type, data)
+            distinct.counted(self.root, Root.type, data)
             self._new["root.json"] = data
             if self._keep_root is not None:
                 self._keep_root(version, data)
@@ -203,6 +212,7 @@ class TufClient:
         try:
             with translated("timestamp"):
                 self._set.update_timestamp(data)
+            distinct.counted(self.root, Timestamp.type, data)
             self._new["timestamp.json"] = data
         except tuf.EqualVersionNumberError:
             version = self.timestamp.version
@@ -234,6 +244,7 @@ class TufClient:
         )
         with translated("snapshot"):
             self._set.update_snapshot(data)
+        distinct.counted(self.root, Snapshot.type, data)
         if known is not None and before == self.snapshot.version:
             self._refuse_two_contents("snapshot", before, known, data)
         self._new["snapshot.json"] = data
@@ -261,6 +272,7 @@ class TufClient:
         data = self._required(self._name(name, meta.version), limit)
         with translated(name):
             self._set.update_delegated_targets(data, name, parent)
+        distinct.counted(self._delegator(parent), name, data)
         if known is not None and self._still_signed(known, name, parent) == meta.version:
             self._refuse_two_contents(name, meta.version, known, data)
         self._new[file] = data
@@ -307,13 +319,14 @@ class TufClient:
             raise Refusal("metadata-mismatch", f"{name!r:.140} is not a targets role")
         return role
 
+    def _delegator(self, name: str) -> Root | Targets:
+        return self.root if name == Root.type else self._loaded(name)
+
     def _still_signed(self, data: bytes, name: str, parent: str) -> int:
         """Version of known bytes whose signature still holds, else 0."""
-        delegator = self._set[parent]
         try:
             known = Metadata[Targets].from_bytes(data)
-            if isinstance(delegator, (Root, Targets)):
-                delegator.verify_delegate(name, known.signed_bytes, known.signatures)
+            self._delegator(parent).verify_delegate(name, known.signed_bytes, known.signatures)
         except (tuf.RepositoryError, *BROKEN):
             return 0
         return known.signed.version
@@ -345,20 +358,6 @@ class TufClient:
 
 
 _TOP = frozenset({"root.json", "timestamp.json", "snapshot.json", "targets.json"})
-
-
-def issued(signed: Signed) -> datetime | None:
-    """The signed field ``issued`` of a root or timestamp, or None when it has none.
-
-    Raises ``Refusal("metadata-malformed")`` when it is there and is not a time.
-    """
-    text = signed.unrecognized_fields.get("issued")
-    if text is None:
-        return None
-    try:
-        return strict.instant(text, "issued")
-    except Malformed as e:
-        raise Refusal("metadata-malformed", str(e)) from e
 
 
 def _plain(name: str) -> str:

@@ -30,7 +30,7 @@ REFUSALS: dict[str, Row] = {
     "metadata-malformed": Row("metadata is not what the TUF specification describes", _STORE),
     "oversize": Row("a file is longer than its signed length or its limit", _STORE),
     "delegations": Row("delegations are cyclic or deeper than allowed", _STORE),
-    "shared-key": Row("one key id stands in both repositories", _DIRECTOR),
+    "shared-key": Row("one key stands in both repositories", _DIRECTOR),
     # -- director -------------------------------------------------------------------------
     "director-wrong-device": Row("director metadata names another device", _STORE),
     "director-delegates": Row("director targets contain delegations", _DIRECTOR),

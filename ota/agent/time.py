@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from tuf.api.metadata import Root, Timestamp
 
-from signing.client import issued
+from signing.issued import issued
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

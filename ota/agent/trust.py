@@ -23,13 +23,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from tuf.api.metadata import Root, Signed, Targets
+from tuf.api.metadata import Signed, Targets
 
 from ota.agent import agreement
 from ota.agent import time as trusted_time
 from ota.agent.following import Follower
 from ota.agent.trustfolder import TrustFolder
-from signing import strict
+from signing import distinct, strict
 from signing.assignment import Assignment
 from signing.client import Fetch, Found, TufClient
 from signing.errors import Malformed, OtaError, Outage, Refusal
@@ -138,7 +138,7 @@ class TrustRoom:
         epoch = trusted_time.EPOCH
         director = TufClient({"root.json": director_root}, _nothing, epoch)
         image = TufClient({"root.json": image_root}, _nothing, epoch)
-        _no_shared_keys(director.root, image.root)
+        _no_shared_keys(director, image)
         self._director.provision(director_root)
         self._image.provision(image_root)
 
@@ -162,7 +162,7 @@ class TrustRoom:
         2. Director root, timestamp, snapshot, targets (:meth:`_read_director`): signed, newest,
            unexpired, and each naming this device; no delegations; every component known and
            named once; adopted.
-        3. Image root; no key id in both repositories.
+        3. Image root; no key in both repositories, here and again after the delegations of (5).
         4. Nothing to install, because each assigned component is committed at those hashes or
            denied here: stop. An idle device has asked for two roots and one timestamp.
         5. Image timestamp, snapshot, targets and the delegations towards each path; adopted.
@@ -179,7 +179,7 @@ class TrustRoom:
         image, cached = self._open(self._image, self._fetch_image, step.now)
         image.update_root()
         step.floor = trusted_time.after_root(step.floor, image.root)
-        _no_shared_keys(step.director.root, image.root)
+        _no_shared_keys(step.director, image)
         # (4)
         denied = tuple(a for a in assigned.values() if _is_denied(a, known))
         todo = [
@@ -194,8 +194,8 @@ class TrustRoom:
             image.update_timestamp()
             image.update_snapshot()
             image.update_targets()
-            _no_shared_keys(step.director.root, image.root, image.targets)
             found = {a.component: _look_up(image, a.path) for a in todo}
+            _no_shared_keys(step.director, image)
             if not any(isinstance(f, OtaError) for f in found.values()):
                 _adopt(self._image, image, cached)
             step.floor = trusted_time.after_timestamp(step.floor, image.timestamp, step.now)
@@ -347,14 +347,11 @@ def _is_denied(item: Assignment, known: Known) -> bool:
     return not (item.clear_denial and item.order != failed_under)
 
 
-def _no_shared_keys(director: Root, image: Root, targets: Targets | None = None) -> None:
-    """No key id in both repositories: one stolen key must never speak for both."""
-    image_keys = set(image.keys)
-    if targets is not None and targets.delegations is not None:
-        image_keys |= set(targets.delegations.keys)
-    shared = set(director.keys) & image_keys
+def _no_shared_keys(director: TufClient, image: TufClient) -> None:
+    """No key in both repositories, whatever its id: one stolen key must never speak for both."""
+    shared = distinct.shared(director.keys(), image.keys())
     if shared:
-        raise Refusal("shared-key", f"key {min(shared)} stands in both repositories")
+        raise Refusal("shared-key", f"key {shared[0]} stands in both repositories")
 
 
 def _adopt(folder: TrustFolder, client: TufClient, cached: Mapping[str, bytes]) -> None:

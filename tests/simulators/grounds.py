@@ -13,9 +13,14 @@ MEMORY = Path("/dev/shm")
 ROOM = 256 << 20
 
 
+def roomy() -> Path | None:
+    """A folder in memory, or None when there is too little."""
+    fits = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    return MEMORY if fits else None
+
+
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Path]:
     """A folder for the plants of one module."""
-    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
-    with tempfile.TemporaryDirectory(dir=MEMORY if roomy else None, prefix="plant-") as folder:
+    with tempfile.TemporaryDirectory(dir=roomy(), prefix="plant-") as folder:
         yield Path(folder)

@@ -31,6 +31,10 @@ class WebStore(ThreadingHTTPServer):
         """Base URL."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
+    def calm(self) -> None:
+        """Behave again."""
+        self.behaviour = {}
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is part of the test."""
 
