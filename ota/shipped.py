@@ -29,6 +29,11 @@ def folder(name: str) -> Path:
     )
 
 
+def playbooks() -> list[Path]:
+    """The shipped playbooks, by name."""
+    return sorted(folder("playbooks").glob("*.yaml"))
+
+
 def policy(name: str) -> Path:
     """One shipped role policy."""
     return folder("repo-metadata") / name

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ota.expiry import Expiring
     from ota.fleet.allow import AllowList
     from ota.fleet.registry import Registry
+    from ota.playbook.library import Library
     from ota.restoring import Seen
     from ota.rollout.campaign import Campaign
     from ota.rollout.drive import Progress, Until
@@ -119,6 +120,13 @@ class Wiring:
     def releases(self) -> Releases:
         """Releases; a release in use can not be taken off."""
         return Releases(self.repositories, self._in_use)
+
+    @cached_property
+    def library(self) -> Library:
+        """Playbooks; one in use can not be taken off."""
+        from ota.playbook.library import Library  # noqa: PLC0415 - only where playbooks are
+
+        return Library(self.repositories, self.store, self._in_use)
 
     @cached_property
     def catalogue(self) -> StoreCatalogue:

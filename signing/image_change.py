@@ -222,7 +222,7 @@ class Change:
         targets.targets[APPROVERS_PATH] = TargetFile(
             len(data), {"sha256": sha256}, APPROVERS_PATH, custom
         )
-        self._files[layout.image_target(APPROVERS_PATH, sha256)] = data.decode()
+        self.file(layout.image_target(APPROVERS_PATH, sha256), data)
         self.changed(Targets.type, targets)
         return True
 
@@ -232,6 +232,10 @@ class Change:
             self._uploads[name] = ceremony.Image(
                 name=name, source=str(source.resolve()), sha256=sha256, length=length
             )
+
+    def file(self, name: str, data: bytes) -> None:
+        """Remember a text that travels within the change."""
+        self._files[name] = data.decode()
 
     def done(self, above: tuple[int, int] = (0, 0)) -> Pending:
         """The change as it now waits, with what it replaces."""

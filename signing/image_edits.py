@@ -20,16 +20,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from securesystemslib.signer import Key
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Root, TargetFile, Targets
 
-from signing import layout, repository, rotation
+from signing import layout, playbook_target, repository, rotation
+from signing import playbook as playbooks
 from signing.ceremony import Needs, Pending
 from signing.client import TufClient
 from signing.edition import Reader
 from signing.errors import Malformed, NotFound, NotPermitted, Outage, Refusal, Stale
 from signing.image_change import Change
 from signing.image_state import COUNTER, State
+from signing.layout import PLAYBOOKS
 from signing.memory import Memory
+from signing.playbook import Playbook
 from signing.policy import RESERVED, Policy
 from signing.release import Release, split_path
 from signing.repository import Place
@@ -119,13 +122,7 @@ class ImageEdits:
         role = edit.component(release.component)
         known = role.targets.get(release.path)
         target = release.to_target()
-        if known is not None and known.to_dict() != target.to_dict():
-            raise NotPermitted(
-                f"{release.path} is listed with other content",
-                code="path-taken",
-                subject=release.path,
-                remedy="give it another --version or --path",
-            )
+        _refuse_taken(known, target)
         if known is None:
             _check_counter(release, edit.counter(release.component))
             role.targets[release.path] = target
@@ -135,8 +132,33 @@ class ImageEdits:
         edit.upload(name, source, release.sha256, release.length)
         return edit.done()
 
+    def add_playbook(self, pending: Pending | None, playbook: Playbook, now: datetime) -> Pending:
+        """List a playbook; its text travels with the change.
+
+        Raises ``NotPermitted``: ``playbook-role`` (nobody is named to sign playbooks),
+        ``path-taken`` (this name and version has other content).
+        """
+        if PLAYBOOKS not in self._policy.image.components:
+            raise NotPermitted(
+                f"image.toml names no keyholders for [components.{PLAYBOOKS}]",
+                code="playbook-role",
+                subject=playbook.path,
+                remedy=f"add [components.{PLAYBOOKS}] with keyholders of its own to image.toml",
+            )
+        edit = self._edit(pending, now)
+        role = edit.component(PLAYBOOKS)
+        target = playbook_target.describe(playbook).to_target()
+        known = role.targets.get(target.path)
+        _refuse_taken(known, target)
+        if known is None:
+            role.targets[target.path] = target
+            edit.changed(PLAYBOOKS, role)
+        name = layout.image_target(target.path, target.hashes["sha256"])
+        edit.file(name, playbooks.encode(playbook))
+        return edit.done()
+
     def yank(self, pending: Pending | None, path: str, now: datetime) -> Pending:
-        """Take a release off the list; ``NotFound`` when it is not on it."""
+        """Take a release or playbook off the list; ``NotFound`` when it is not on it."""
         component, _ = split_path(path)
         edit = self._edit(pending, now)
         role = edit.roles().get(component)
@@ -196,7 +218,7 @@ class ImageEdits:
         self, pending: Pending | None, component: str, now: datetime, *, security_fix: bool
     ) -> int:
         """The counter a release of this component gets now: the newest, plus one for a fix."""
-        if component in RESERVED:
+        if component in {*RESERVED, PLAYBOOKS}:
             raise Malformed(f"component: {component} is a reserved name", subject=component)
         return self._edit(pending, now).counter(component) + int(security_fix)
 
@@ -219,6 +241,17 @@ def _state(client: TufClient) -> State:
 def unpublished() -> NotFound:
     """The error of a repository without anything in it."""
     return NotFound("the image repository was never published", remedy="ota repo status")
+
+
+def _refuse_taken(known: TargetFile | None, target: TargetFile) -> None:
+    """A path keeps its content for ever."""
+    if known is not None and known.to_dict() != target.to_dict():
+        raise NotPermitted(
+            f"{target.path} is listed with other content",
+            code="path-taken",
+            subject=target.path,
+            remedy="give it another version or path",
+        )
 
 
 def _check_counter(release: Release, newest: int) -> None:

@@ -1,7 +1,7 @@
 """The image repository as it was verified: roles, releases, release counters.
 
-A component's role lists releases of that component and nothing else; anything else in it is a
-refusal on the operator's side, too, not only on devices.
+A component's role lists releases of that component and nothing else, and the role of playbooks
+nothing but those; anything else is a refusal on the operator's side, too, not only on devices.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from datetime import datetime
 
 from tuf.api.metadata import Targets
 
+from signing import playbook_target
 from signing.client import TufClient
 from signing.errors import Malformed, Refusal
+from signing.layout import PLAYBOOKS
+from signing.playbook_target import PlaybookTarget
 from signing.release import Release
 
 COUNTER = "release_counter"
@@ -39,10 +42,25 @@ class State:
             for path, release in releases_of(name, role).items()
         }
 
+    def playbooks(self, now: datetime | None = None) -> dict[str, PlaybookTarget]:
+        """Path -> playbook; with ``now``, only while their role has not expired."""
+        role = self.roles.get(PLAYBOOKS)
+        if role is None or (
+            now is not None and (role.is_expired(now) or self.targets.is_expired(now))
+        ):
+            return {}
+        return playbook_target.playbooks_of(role)
+
 
 def releases_of(component: str, role: Targets) -> dict[str, Release]:
-    """The releases of one component's role; ``Refusal`` for one that is not the component's."""
-    found = {}
+    """The releases of one component's role; ``Refusal`` for one that is not the component's.
+
+    The role of playbooks lists playbooks and no release.
+    """
+    found: dict[str, Release] = {}
+    if component == PLAYBOOKS:
+        playbook_target.playbooks_of(role)
+        return found
     for path, target in role.targets.items():
         try:
             release = Release.from_target(target)

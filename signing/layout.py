@@ -20,6 +20,8 @@ IMAGE = "image/metadata"
 TARGETS = "image/targets"
 DIRECTOR_ROOT = "director/root"
 DEVICES = "director/devices"
+PLAYBOOKS = "playbooks"
+"""First segment of every playbook's path, and the role that signs them; no component's name."""
 
 
 def image_metadata(file: str) -> str:

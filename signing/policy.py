@@ -25,6 +25,7 @@ from securesystemslib.signer import Key
 from signing import durable, policy_file, strict
 from signing.enrolment import key_from_dict, key_to_dict
 from signing.errors import Malformed, NotFound
+from signing.layout import PLAYBOOKS
 from signing.plan import Approvers
 from signing.policy_file import Role
 
@@ -198,6 +199,7 @@ def _image(path: Path) -> ImagePolicy:
             part.expires if part.expires is not None else base.expires,
         )
         components[name] = policy_file.role(path, where, table)
+    _own_keyholders(path, raw, components)
     return ImagePolicy(
         root=policy_file.role(path, "root", raw.root),
         targets=policy_file.role(path, "targets", raw.targets),
@@ -205,6 +207,21 @@ def _image(path: Path) -> ImagePolicy:
         timestamp=policy_file.role(path, "timestamp", raw.timestamp),
         components=components,
     )
+
+
+def _own_keyholders(path: Path, raw: policy_file.ImageTable, components: dict[str, Role]) -> None:
+    """Who signs procedures that run programs must not be who signs images, nor inherited."""
+    if PLAYBOOKS not in components:
+        return
+    where = f"components.{PLAYBOOKS}.keyholders"
+    if raw.components[PLAYBOOKS].keyholders is None:
+        raise policy_file.bad(path, where, "must be named")
+    top = (raw.root, raw.targets, raw.snapshot, raw.timestamp)
+    others = {name for table in top for name in table.keyholders}
+    others |= {n for c, role in components.items() if c != PLAYBOOKS for n in role.keyholders}
+    both = others.intersection(components[PLAYBOOKS].keyholders)
+    if both:
+        raise policy_file.bad(path, where, f"names {min(both)}, who holds another role")
 
 
 def _director(path: Path) -> DirectorPolicy:

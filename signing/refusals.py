@@ -19,6 +19,7 @@ class Row(NamedTuple):
 _STORE = "compare the store with the workspace: ota repo verify"
 _DIRECTOR = "suspect the director key: ota repo status, then rotate it"
 _IMAGE = "ask the release's signers; yank it if they did not mean it: ota release yank"
+_PLAYBOOK = "ask the playbook's signers; yank it: ota playbook yank NAME@VERSION"
 _REPORT = "suspect the device or its courier: ota fleet show DEVICE"
 
 REFUSALS: dict[str, Row] = {
@@ -43,9 +44,17 @@ REFUSALS: dict[str, Row] = {
     "counter-mismatch": Row("director and image repository disagree in counter", _DIRECTOR),
     "component-mismatch": Row("path, component and delegating role do not agree", _IMAGE),
     "hardware-mismatch": Row("the release is not for this component's hardware id", _DIRECTOR),
-    "kind-mismatch": Row("the target is not a release", _DIRECTOR),
+    "kind-mismatch": Row("the target is not of the kind that was ordered", _DIRECTOR),
     "release-malformed": Row("the signed description of the release is incomplete", _IMAGE),
     "below-floor": Row("the release counter is below this component's floor", "plan a newer one"),
+    # -- playbooks ------------------------------------------------------------------------
+    "playbook-malformed": Row("the playbook is not what its format says", _PLAYBOOK),
+    "playbook-parameter": Row("a parameter is outside its signed pattern, or unknown", _DIRECTOR),
+    "playbook-platform": Row("the playbook is not for this platform or road", _DIRECTOR),
+    "playbook-not-assigned": Row(
+        "somebody asks for a playbook, or parameters, that the director did not order here",
+        "look at who can write to the courier",
+    ),
     # -- image bytes ----------------------------------------------------------------------
     "image-mismatch": Row("the image's bytes differ from the signed hashes", _STORE),
     "image-oversize": Row("the image is longer than its signed length", _STORE),

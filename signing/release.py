@@ -18,6 +18,7 @@ from tuf.api.metadata import TargetFile
 
 from signing import strict
 from signing.errors import Malformed
+from signing.layout import PLAYBOOKS
 
 Format = Literal["file", "tar", "zip"]
 """``file``: opaque bytes; ``tar``: tar, plain or gz/xz/bz2; ``zip``: zip, wheels included."""
@@ -48,6 +49,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         """Refuse a description that breaks DESIGN rules 3 and 14 (``Malformed``)."""
         split_path(self.path, self.component)
+        if self.component == PLAYBOOKS:
+            raise Malformed(f"component: {PLAYBOOKS} lists playbooks only", subject=self.path)
         strict.version_text(self.version, "version")
         if not self.hardware_ids:
             raise Malformed("hardware_ids: at least one is needed", subject=self.path)

@@ -23,7 +23,7 @@ from typing import Any
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
-from signing import difference
+from signing import difference, playbook_words
 from signing.ceremony import Needs, Pending, Waiting
 from signing.errors import Malformed, NotFound, Refusal
 from signing.repository import holds
@@ -51,9 +51,18 @@ def review(
         if name == Root.type:
             continue
         old = before if name == Targets.type else case.component_before(name, before)
-        words += difference.targets(name, old, case.draft(name), names)
+        draft = case.draft(name)
+        words += difference.targets(name, old, draft, names)
+        words += playbook_words.of_change(pending.files, _new(old, draft))
     shown = words[:_LINES] + ([f"... and {len(words) - _LINES} more"] if words[_LINES:] else [])
     return tuple("".join(c if c.isprintable() else "?" for c in line) for line in shown)
+
+
+def _new(before: Targets | None, after: Targets) -> dict[str, str]:
+    """Target path -> SHA-256 of what a role did not list before."""
+    known = before.targets if before else {}
+    found = after.targets.items()
+    return {path: t.hashes.get("sha256", "") for path, t in found if path not in known}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,18 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from ota.cli import completion, fleet, init, key, quickstart, release, repo, rollout, store
+from ota.cli import (
+    completion,
+    fleet,
+    init,
+    key,
+    playbook,
+    quickstart,
+    release,
+    repo,
+    rollout,
+    store,
+)
 from ota.cli.session import Format, Session
 from ota.errors import Misuse, OtaError, Outage
 
@@ -41,7 +52,7 @@ app = typer.Typer(
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("quickstart", epilog=quickstart.EXAMPLE)(quickstart.quickstart)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
-for noun in (key, repo, release, fleet, rollout, store):
+for noun in (key, repo, release, fleet, rollout, playbook, store):
     app.add_typer(noun.app)
 
 

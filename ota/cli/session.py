@@ -72,6 +72,10 @@ class Session:
         """Print one thing with its parts: several tables, a JSON object, or CSV with one row."""
         sys.stdout.write(output.details(self.output.value, item))
 
+    def print(self, text: str) -> None:
+        """One line of data on stdout; what a terminal would obey is shown as ``?``."""
+        sys.stdout.write("".join(c if c.isprintable() else "?" for c in text) + "\n")
+
     def say(self, text: str) -> None:
         """One line about what happens, on stderr."""
         sys.stderr.write(text + "\n")

@@ -32,10 +32,10 @@ from typing import Literal
 
 import msgspec
 
+from ota import strict_yaml, yaml_values
 from ota.rollout import spec_values as values
-from ota.rollout import strict_yaml
 from ota.rollout.spec_values import When
-from ota.rollout.strict_yaml import Node
+from ota.strict_yaml import Node
 from signing.plan import Gate, Limits
 
 By = Literal["count", "percent", "select", "devices", "rest"]
@@ -95,13 +95,13 @@ def read(data: bytes, source: str = "spec.yaml") -> Spec:
         release=values.releases(top["release"]),
         waves=_waves(top["waves"], top),
         select=values.selector(top["select"]) if "select" in top else "",
-        seen_within=values.duration(top["seen_within"]) if "seen_within" in top else None,
+        seen_within=yaml_values.duration(top["seen_within"]) if "seen_within" in top else None,
         limits=limits,
         tail_until=values.when(top.get("tail_until"), 7 * 86400),
         expires=values.when(top.get("expires"), 30 * 86400),
         on_failure=values.on_failure(top.get("on_failure")),
         supersedes=values.names(top.get("supersedes")),
-        clear_denials=values.switch(top["clear_denials"]) if "clear_denials" in top else False,
+        clear_denials=yaml_values.switch(top["clear_denials"]) if "clear_denials" in top else False,
         source=source,
     )
     _fits(spec, top)
@@ -131,8 +131,8 @@ def _waves(node: Node, top: dict[str, Node]) -> tuple[WaveSpec, ...]:
     if len(rows) > MAX_WAVES:
         node.fail(f"{len(rows)} waves, the limit is {MAX_WAVES}")
     defaults = (
-        values.duration(top["soak"]) if "soak" in top else 600,
-        values.duration(top["deadline"]) if "deadline" in top else 86400,
+        yaml_values.duration(top["soak"]) if "soak" in top else 600,
+        yaml_values.duration(top["deadline"]) if "deadline" in top else 86400,
         _gate(top.get("gate"), Gate()),
     )
     waves = tuple(_wave(row, *defaults) for row in rows)
@@ -149,19 +149,19 @@ def _wave(node: Node, soak: int, deadline: int, gate: Gate) -> WaveSpec:
     if "name" not in items:
         node.fail("the key 'name' is missing")
     by, value = ways[0], items[ways[0]]
-    if by == "rest" and not values.switch(value):
+    if by == "rest" and not yaml_values.switch(value):
         value.fail("expected true, or another way to choose devices")
-    wait = values.duration(items["deadline"]) if "deadline" in items else deadline
+    wait = yaml_values.duration(items["deadline"]) if "deadline" in items else deadline
     if wait < 1:
         items.get("deadline", node).fail("expected a deadline of at least 1s")
     return WaveSpec(
-        name=values.identifier(items["name"]),
+        name=yaml_values.identifier(items["name"]),
         by=by,
         number=_number(by, value),
         select=values.selector(value) if by == "select" else "",
         devices=_devices(value) if by == "devices" else (),
-        allow_empty="allow_empty" in items and values.switch(items["allow_empty"]),
-        soak=values.duration(items["soak"]) if "soak" in items else soak,
+        allow_empty="allow_empty" in items and yaml_values.switch(items["allow_empty"]),
+        soak=yaml_values.duration(items["soak"]) if "soak" in items else soak,
         deadline=wait,
         gate=_gate(items.get("gate"), gate),
         where=node.where,
@@ -170,9 +170,9 @@ def _wave(node: Node, soak: int, deadline: int, gate: Gate) -> WaveSpec:
 
 def _number(by: By, node: Node) -> int:
     if by == "count":
-        return values.integer(node, 1, 10_000_000)
+        return yaml_values.integer(node, 1, 10_000_000)
     if by == "percent":
-        return values.integer(node, 1, 100)
+        return yaml_values.integer(node, 1, 100)
     return 0
 
 
@@ -198,7 +198,7 @@ def _together(waves: tuple[WaveSpec, ...], rows: list[Node]) -> None:
 
 
 def _devices(node: Node) -> tuple[str, ...]:
-    listed = tuple(values.identifier(row) for row in node.sequence())
+    listed = tuple(yaml_values.identifier(row) for row in node.sequence())
     if not listed:
         node.fail("expected at least one device id")
     return listed
@@ -218,9 +218,9 @@ def _limits(node: Node | None) -> Limits:
     given: dict[str, int | str] = {}
     for name in ("in_flight", "batch", "max_unavailable"):
         if name in items:
-            given[name] = values.integer(items[name], 1, 1_000_000)
+            given[name] = yaml_values.integer(items[name], 1, 1_000_000)
     if "order_lifetime" in items:
-        given["order_lifetime"] = values.duration(items["order_lifetime"])
+        given["order_lifetime"] = yaml_values.duration(items["order_lifetime"])
     if "group_by" in items:
         given["group_by"] = values.label_key(items["group_by"])
     if ("group_by" in items) != ("max_unavailable" in items):

@@ -13,7 +13,8 @@ from typing import Literal
 from ota.errors import Malformed
 from ota.fleet import selectors
 from ota.fleet.entries import check_key
-from ota.rollout.strict_yaml import Node
+from ota.strict_yaml import Node
+from ota.yaml_values import DURATION, duration, identifier, scalar
 from signing import strict
 from signing.release import split_path
 
@@ -23,17 +24,6 @@ When = int | datetime
 _SLUG = re.compile(r"[a-z0-9-]{1,20}")
 _INT = re.compile(r"[0-9]{1,9}")
 _SHARE = re.compile(r"([0-9]{1,3})%")
-_DURATION = re.compile(r"(?:[0-9]{1,6}[wdhms])+")
-_PART = re.compile(r"([0-9]+)([wdhms])")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_MAX_SECONDS = 10 * 365 * 86400
-
-
-def scalar(node: Node, expected: str) -> str:
-    """The text of a scalar that is not null."""
-    if node.text is None or (node.plain and node.text in {"", "~", "null"}):
-        node.fail(f"expected {expected}, found {node.shown}")
-    return node.text
 
 
 def slug(node: Node) -> str:
@@ -44,26 +34,9 @@ def slug(node: Node) -> str:
     return text
 
 
-def identifier(node: Node) -> str:
-    """An identifier (rule 14)."""
-    text = scalar(node, "a name")
-    if not strict.IDENTIFIER.fullmatch(text):
-        node.fail(f"expected {strict.IDENTIFIER.pattern}, found {node.shown}")
-    return text
-
-
 def names(node: Node | None) -> tuple[str, ...]:
     """A list of identifiers; none when the key is missing."""
     return tuple(identifier(row) for row in node.sequence()) if node is not None else ()
-
-
-def integer(node: Node, low: int, high: int) -> int:
-    """A whole number within these bounds, unquoted."""
-    expected = f"a whole number from {low} to {high}"
-    text = scalar(node, expected)
-    if not node.plain or not _INT.fullmatch(text) or not low <= int(text) <= high:
-        node.fail(f"expected {expected}, found {node.shown}")
-    return int(text)
 
 
 def budget(node: Node) -> int | str:
@@ -78,35 +51,16 @@ def budget(node: Node) -> int | str:
     return int(text)
 
 
-def duration(node: Node) -> int:
-    """Whole seconds."""
-    expected = "a duration such as 90s, 10m, 1h30m or 7d"
-    text = scalar(node, expected)
-    if not _DURATION.fullmatch(text):
-        node.fail(f"expected {expected}, found {node.shown}")
-    seconds = sum(int(n) * _UNITS[unit] for n, unit in _PART.findall(text))
-    if seconds > _MAX_SECONDS:
-        node.fail("expected at most ten years")
-    return seconds
-
-
 def when(node: Node | None, default: int) -> When:
     """Seconds after creation, or a moment."""
     if node is None:
         return default
-    if node.text is not None and _DURATION.fullmatch(node.text):
+    if node.text is not None and DURATION.fullmatch(node.text):
         return duration(node)
     try:
         return strict.instant(node.text)
     except Malformed:
         node.fail(f"expected a duration or a time like 2026-11-23T08:00:00Z, found {node.shown}")
-
-
-def switch(node: Node) -> bool:
-    """``true`` or ``false``, unquoted."""
-    if node.text not in {"true", "false"} or not node.plain:
-        node.fail(f"expected true or false, found {node.shown}")
-    return node.text == "true"
 
 
 def on_failure(node: Node | None) -> Literal["rollback", "hold"]:
