@@ -6,7 +6,7 @@ literal secret is refused, because a settings file ends in version control.
 
 ```toml
 [store]
-url = "file:store"
+url = "file:store"                      # or s3://BUCKET/PREFIX; see settings_store.py
 [registry]
 url = "sqlite:///state/registry.db"     # or postgresql+psycopg://ota@db/ota
 password = "env:OTA_DB_PASSWORD"        # only where the database asks for one
@@ -40,6 +40,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import msgspec
 
 from ota.errors import Malformed, NotFound, NotPermitted, Outage
+from ota.settings_store import StoreSettings
 from signing import durable, strict
 
 FILE = "ota.toml"
@@ -62,10 +63,6 @@ LIMIT = 256 * 1024
 _SECRET_LIMIT = 4096
 
 
-class _Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    url: str = "file:store"
-
-
 class _Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "sqlite:///state/registry.db"
     password: str = ""
@@ -80,7 +77,7 @@ class _Couriers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    store: _Store = _Store()
+    store: StoreSettings = StoreSettings()
     registry: _Registry = _Registry()
     couriers: _Couriers = _Couriers(_Spool())
     keys: dict[str, str] = {}
@@ -106,9 +103,15 @@ class Settings:
         return self.workspace / "state"
 
     @property
-    def store(self) -> Path:
-        """The folder of the artifact store (``file:`` is the only kind so far)."""
-        return self._path(self.document.store.url.removeprefix("file:"))
+    def store(self) -> Path | None:
+        """The folder of the artifact store, or None when it is a bucket."""
+        folder = self.document.store.folder
+        return None if folder is None else self._path(folder)
+
+    @property
+    def bucket(self) -> StoreSettings:
+        """The table of the store, when it is a bucket."""
+        return self.document.store
 
     @property
     def spool(self) -> Path | None:
@@ -209,9 +212,8 @@ def _dotted(message: str) -> str:
 
 
 def _check(document: _Document, path: Path) -> None:
-    store = document.store.url
-    if not store.startswith("file:") or store.startswith("file://") or store == "file:":
-        raise _bad(path, "store.url", f'{store!r:.80} is not "file:FOLDER"')
+    for key, what in document.store.faults():
+        raise _bad(path, key, what)
     _check_registry(document.registry, path)
     spool = document.couriers.spool
     if spool is not None and not spool.path:

@@ -18,20 +18,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ota import joining, refreshing, repostatus, settings_edit
+from ota import joining, refreshing, repostatus, settings_edit, wiring_store
 from ota.catalogue import StoreCatalogue
 from ota.director import DirectorDesk
 from ota.errors import Busy, Misuse, NotFound
 from ota.joining import Joined
 from ota.keyring import Holder, Keyring
 from ota.opened import REPOSITORIES
-from ota.ports import Clock, Courier
+from ota.ports import ArtifactStore, Clock, Courier
 from ota.refreshing import Refreshed
 from ota.release import Releases
 from ota.repo import Repositories
 from ota.repostatus import Finding
 from ota.settings import Settings
-from ota.stores.directory import DirectoryStore
 from signing import plan as plans
 from signing import policy as policies
 from signing import statement, strict
@@ -107,9 +106,9 @@ class Wiring:
 
     # -- what may run, and what shall ------------------------------------------------------------
     @cached_property
-    def store(self) -> DirectoryStore:
-        """Where signed bytes lie for devices to fetch."""
-        return DirectoryStore(self.settings.store)
+    def store(self) -> ArtifactStore:
+        """Where signed bytes lie for devices to fetch: a folder or a bucket."""
+        return wiring_store.make(self.settings)
 
     @cached_property
     def repositories(self) -> Repositories:
@@ -214,7 +213,7 @@ class Wiring:
         """An ASGI application that serves the store's folder."""
         from ota.stores.serving import application  # noqa: PLC0415 - a web server, for one command
 
-        return application(self.settings.store)
+        return application(wiring_store.folder(self.settings))
 
     # -- rollouts ----------------------------------------------------------------------------------
     @cached_property

@@ -19,16 +19,15 @@ import hashlib
 import io
 import itertools
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ota.errors import Busy, Malformed, NotFound, OtaError, Outage, Refusal
+from ota.errors import OtaError, Outage, Refusal
+from ota.stores.common import check_name, lost_race, open_source, source_changed, taken
 from signing import durable
 from signing.edition import Upload
 
-_SEGMENT = re.compile(r"[A-Za-z0-9:_%+~-][A-Za-z0-9:_%+~.-]{0,254}")
 _CHUNK = 1024 * 1024
 _SMALL = 512 * 1024 * 1024
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -97,7 +96,7 @@ class DirectoryStore:
                 if there is None:
                     self._install(file, path)
                 elif there != data:
-                    raise _taken(name)
+                    raise taken(name)
 
     def swap(self, name: str, data: bytes, expected: bytes | None) -> None:
         """Replace ``name`` if it still holds ``expected`` (None: absent); else ``Busy``."""
@@ -107,12 +106,7 @@ class DirectoryStore:
             _flush(file)
             with self._locked():
                 if self.get(name, _SMALL) != expected:
-                    raise Busy(
-                        f"{name} was changed by another publisher",
-                        code="lost-race",
-                        subject=name,
-                        remedy="run the command again",
-                    )
+                    raise lost_race(name)
                 self._install(file, path)
 
     def upload(self, item: Upload, progress: Callable[[int], None] | None = None) -> None:
@@ -130,7 +124,7 @@ class DirectoryStore:
             raise Refusal("image-mismatch", f"{item.name} has other bytes", subject=item.name)
         self._sweep()
         with self._temporary(item.name) as file:
-            with _source(item) as source:
+            with open_source(item) as source:
                 _copy(source, file, item, progress)
             _flush(file)
             with self._locked():
@@ -145,10 +139,7 @@ class DirectoryStore:
 
     # -- helpers -------------------------------------------------------------------------------
     def _path(self, name: str) -> Path:
-        segments = name.split("/")
-        if len(segments) > 16 or not all(_SEGMENT.fullmatch(s) for s in segments):
-            raise Malformed(f"{name!r:.140} is not a name in a store", subject=name[:140])
-        return self._root.joinpath(*segments)
+        return self._root.joinpath(*check_name(name))
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return durable.locked(self._root / ".lock", wait=self._wait)
@@ -194,12 +185,7 @@ def _copy(
         if progress is not None:
             progress(done)
     if done != item.length or hasher.hexdigest() != item.sha256:
-        raise Malformed(
-            f"{item.source} has changed since it was signed",
-            code="source-changed",
-            subject=str(item.source),
-            remedy="ota release add it again, as it is now",
-        )
+        raise source_changed(item)
 
 
 def _write(target: io.FileIO, data: memoryview) -> None:
@@ -212,30 +198,9 @@ def _sha256(file: io.FileIO | io.BufferedReader) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _source(item: Upload) -> io.FileIO:
-    try:
-        return item.source.open("rb", buffering=0)
-    except OSError as e:
-        raise NotFound(
-            f"{item.source}: {e.strerror}",
-            code="source-gone",
-            subject=str(item.source),
-            remedy="bring the file back, or ota repo discard image",
-        ) from e
-
-
 def _flush(file: io.FileIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _taken(name: str) -> Busy:
-    return Busy(
-        f"{name} was published by another publisher",
-        code="lost-race",
-        subject=name,
-        remedy="run the command again",
-    )
 
 
 @contextlib.contextmanager

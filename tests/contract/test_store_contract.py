@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from simulators import buckets
 
 from ota.errors import Busy, Malformed, NotFound, OtaError, Outage, Refusal
 from ota.ports import ArtifactStore
@@ -20,9 +21,22 @@ NAME = "image/metadata/1.targets.json"
 TIMESTAMP = "image/metadata/timestamp.json"
 
 
-@pytest.fixture(params=["directory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    return DirectoryStore(tmp_path / "a store")
+Stores = Callable[[], ArtifactStore]
+
+
+@pytest.fixture(params=["directory", "s3"])
+def stores(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stores:
+    """Makes stores of one place, each as a process of its own would have it."""
+    if request.param == "directory":
+        return lambda: DirectoryStore(tmp_path / "a store")
+    return buckets.Made.bucket(request.getfixturevalue("aws"), monkeypatch, tmp_path).store
+
+
+@pytest.fixture
+def store(stores: Stores) -> ArtifactStore:
+    return stores()
 
 
 def item(folder: Path, data: bytes, name: str = "image/targets/app/x.bin") -> Upload:
@@ -186,14 +200,15 @@ def exits(*pids: int) -> list[int]:
     return sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids)
 
 
-def test_of_two_processes_that_swap_at_once_one_wins(tmp_path: Path) -> None:
-    """Twenty rounds, four processes each: always exactly one succeeds, the others exit 7."""
-    store = DirectoryStore(tmp_path / "s")
+def test_of_two_processes_that_swap_at_once_one_wins(stores: Stores) -> None:
+    """Rounds of four processes each: always exactly one succeeds, the others exit 7."""
     before: bytes | None = None
-    for turn in range(20):
+    for turn in range(20 if isinstance(stores(), DirectoryStore) else 3):
         read, write = os.pipe()
 
         def work(me: int, expected: bytes | None = before, start: int = read) -> None:
+            store = stores()
+            store.get(TIMESTAMP, 99)
             os.read(start, 1)
             store.swap(TIMESTAMP, b"%d-%d" % (turn, me), expected)  # noqa: B023 - forked at once
 
@@ -202,21 +217,21 @@ def test_of_two_processes_that_swap_at_once_one_wins(tmp_path: Path) -> None:
         assert exits(*pids) == [0, 7, 7, 7]
         os.close(read)
         os.close(write)
-        before = store.get(TIMESTAMP, 99)
+        before = stores().get(TIMESTAMP, 99)
         assert before is not None
         assert before.startswith(b"%d-" % turn)
 
 
-def test_of_two_processes_that_put_at_once_one_wins(tmp_path: Path) -> None:
+def test_of_two_processes_that_put_at_once_one_wins(stores: Stores) -> None:
     """The loser's bytes are nowhere; equal bytes make both succeed."""
-    store = DirectoryStore(tmp_path / "s")
-    for turn in range(10):
+    turns = 10 if isinstance(stores(), DirectoryStore) else 2
+    for turn in range(turns):
         name = f"x/{turn}"
-        pids = [forked(lambda me=me, n=name: store.put(n, b"%d" % me)) for me in range(3)]
+        pids = [forked(lambda me=me, n=name: stores().put(n, b"%d" % me)) for me in range(3)]
         assert exits(*pids) == [0, 7, 7]
-        same = [forked(lambda n=name: store.put(f"{n}-same", b"s")) for _ in range(3)]
+        same = [forked(lambda n=name: stores().put(f"{n}-same", b"s")) for _ in range(3)]
         assert exits(*same) == [0, 0, 0]
-    assert len(list(store.list("x/"))) == 20
+    assert len(list(stores().list("x/"))) == 2 * turns
 
 
 # -- upload --------------------------------------------------------------------------------------
