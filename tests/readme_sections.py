@@ -30,6 +30,7 @@ from ota.agent import config, health  # noqa: E402 - the path is set just above
 from ota.agent import states as agent_states  # noqa: E402 - the same
 from ota.agent.download import DownloadLimits  # noqa: E402 - the same
 from ota.agent.installers import dir_symlink, exec_, single_file  # noqa: E402 - the same
+from ota.infra import render, stacks, values  # noqa: E402 - the same
 from ota.rollout import states as rollout_states  # noqa: E402 - the same
 from signing import errors  # noqa: E402 - the same
 from signing.refusals import REFUSALS  # noqa: E402 - the same
@@ -238,7 +239,32 @@ def _test(node: str) -> str:
     return f"[`{name}`](tests/{module}.py)"
 
 
+def aws_permissions() -> str:
+    """What each role, device and rule may do, from the stacks as rendered with the example."""
+    folder = ROOT / "playbooks" / "aws"
+    found = values.read((folder / "infra.toml").read_bytes(), "infra.toml")
+    policies = stacks.policies(stacks.parse(render.render(folder, found)), found)
+    rows = [
+        (f"`{policy.owner}`", _listed(statement.actions), _listed(_ends(statement.resources)))
+        for policy in policies
+        if policy.kind in {"identity", "iot"}
+        for statement in policy.statements
+    ]
+    return table(("who", "may", "on"), rows)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _ends(arns: Iterable[str]) -> Iterator[str]:
+    """The ends of ARNs, which say what they are: ``job/ota-*``."""
+    for arn in arns:
+        yield arn.split(":", 5)[-1] if arn.startswith("arn:") else arn
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
+    "aws-permissions": aws_permissions,
     "agent-toml": agent_toml,
     "installer-options": installer_options,
     "health-options": health_options,

@@ -73,10 +73,12 @@ ONLY_IN = {
     "typer": ("ota.cli.",),
     "rich": ("ota.cli.", "ota.quickstart"),
     "sqlalchemy": ("ota.fleet.", "ota.rollout.journal"),
-    "yaml": ("ota.strict_yaml",),
+    "yaml": ("ota.strict_yaml", "ota.infra.stacks"),
     "starlette": ("ota.stores.",),
     "uvicorn": ("ota.stores.", "ota.cli.store", "ota.quickstart."),
-    "jinja2": ("ota.playbook",),
+    "jinja2": ("ota.playbook", "ota.infra.render"),
+    "cfnlint": ("ota.infra.lint",),
+    "policy_sentry": ("ota.infra.lint", "ota.infra.narrow"),
 }
 
 

@@ -26,6 +26,7 @@ from typer.exceptions import Abort, TyperException
 from ota.cli import (
     completion,
     fleet,
+    infra,
     init,
     key,
     playbook,
@@ -52,7 +53,7 @@ app = typer.Typer(
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("quickstart", epilog=quickstart.EXAMPLE)(quickstart.quickstart)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
-for noun in (key, repo, release, fleet, rollout, playbook, store):
+for noun in (key, repo, release, fleet, rollout, playbook, store, infra):
     app.add_typer(noun.app)
 
 
