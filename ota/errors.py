@@ -17,6 +17,12 @@ from signing.errors import (
     StoppedByGate,
 )
 
+
+def told(error: OtaError) -> str:
+    """An error with the next command to try, for a list of problems."""
+    return f"{error}; next: {error.remedy}" if error.remedy else str(error)
+
+
 __all__ = [
     "Busy",
     "Malformed",
@@ -30,4 +36,5 @@ __all__ = [
     "Stale",
     "StillRunning",
     "StoppedByGate",
+    "told",
 ]

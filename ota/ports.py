@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from securesystemslib.signer import Key
 
@@ -108,12 +108,20 @@ class Fleet(Protocol):
 # -- couriers ----------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Order:
-    """One batch handed to a courier; ``id`` makes every dispatch idempotent."""
+    """One batch handed to a courier; ``id`` makes every dispatch idempotent.
+
+    ``devices`` are those that a call is about, ``issued`` all that the order was recorded for.
+    ``releases`` are what it sends out, as ``component@version``; ``deadline`` is the wave's, in
+    seconds, 0 where it does not matter.
+    """
 
     id: str
     rollout: str
     devices: tuple[str, ...]
     expires: datetime
+    issued: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()
+    deadline: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,30 @@ class Courier(Protocol):
 
     def cancel(self, order: Order) -> None:
         """Withdraw the hint where it still can be; idempotent."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a courier's own books say about an order; never an outcome.
+
+    ``lost``: device -> what they say of one that has not reported. ``note``: of the order itself.
+    ``closed``: nothing of it is open there any more.
+    """
+
+    lost: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+    closed: bool = False
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A courier that keeps books of its own about orders, such as jobs with executions."""
+
+    def follow(self, order: Order, waiting: Sequence[str], *, close: bool) -> Followed:
+        """Look the order up; ``waiting`` devices have no outcome. ``close``: end what is open."""
+
+    def tidy(self, order: Order) -> bool:
+        """Remove what an order that is over has left there; True when nothing is left."""
 
 
 # -- what the rollout needs of both repositories ------------------------------------------------

@@ -11,17 +11,18 @@ the errors: ``NeedsHuman`` 6, ``Busy`` 7; ``drive.run`` adds ``StoppedByGate`` 5
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from ota.errors import Misuse, NeedsHuman
-from ota.rollout import lock, view
+from ota.rollout import lock, tidying, view
 from ota.rollout.engine import Engine, Step
 from ota.rollout.observe import Observed, open_logs
 from ota.rollout.opening import Opening
 from ota.rollout.records import Log, Records
 from ota.rollout.states import CLOSED
+from ota.rollout.tidying import Tidied
 
 
 class Campaign:
@@ -132,6 +133,11 @@ class Campaign:
             "blocked": dict(way.blocked),
             "unknown": dict(way.unknown),
         }
+
+    def tidy(self, now: datetime, older_than: timedelta, limit: int) -> list[Tidied]:
+        """Close and remove what ended rollouts have left; see :mod:`ota.rollout.tidying`."""
+        with lock.held(self._lock):
+            return tidying.tidy(self._engine, now, older_than, limit)
 
     # -- looking ---------------------------------------------------------------------------------
     def status(self, rollout: str, now: datetime) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ota.errors import Busy, NotFound, OtaError, Outage, Refusal, Stale
+from ota.errors import Busy, NotFound, OtaError, Outage, Refusal, Stale, told
 from ota.ports import Courier, Desk, Fleet, Order
+from ota.rollout.orders import OrderKind, OrderView
 from ota.rollout.records import Log
-from ota.rollout.replay import OrderKind, OrderView, RolloutView
+from ota.rollout.replay import RolloutView
 from signing import strict
 from signing.assignment import Assignment
 from signing.plan import Authorisation, Plan
@@ -103,9 +104,9 @@ class Dispatcher:
         unreachable: Mapping[str, str] = {}
         if ready:
             try:
-                unreachable = self._courier(order).dispatch(_outgoing(log.view, order, ready))
+                unreachable = self._courier(order).dispatch(_whole(turn, log.view, order, ready))
             except OtaError as e:
-                turn.handed.problems.append(f"{order.courier}: {order.id}: {e}")
+                turn.handed.problems.append(f"{order.courier}: {order.id}: {told(e)}")
                 return
         body = {
             "id": order.id,
@@ -189,9 +190,9 @@ class Dispatcher:
     def _cancel(self, log: Log, order: OrderView, devices: list[str], problems: list[str]) -> None:
         """A hint that stays is harmless: it wakes a device that finds nothing to do."""
         try:
-            self._courier(order).cancel(_outgoing(log.view, order, devices))
+            self._courier(order).cancel(order.outgoing(log.view.rollout, devices))
         except OtaError as e:
-            problems.append(f"{order.courier}: {order.id} not cancelled: {e}")
+            problems.append(f"{order.courier}: {order.id} not cancelled: {told(e)}")
 
     def _courier(self, order: OrderView) -> Courier:
         found = self._couriers.get(order.courier)
@@ -208,5 +209,19 @@ def _bound(order: OrderView, device: str, now: datetime) -> datetime:
     return now if device in order.unassigned else strict.instant(order.not_after)
 
 
-def _outgoing(view: RolloutView, order: OrderView, devices: Iterable[str]) -> Order:
-    return Order(order.id, view.rollout, tuple(devices), strict.instant(order.not_after))
+def _whole(turn: _Turn, view: RolloutView, order: OrderView, devices: Iterable[str]) -> Order:
+    """The order with all that a courier may need to carry it."""
+    plan = turn.authorisation.plan
+    return order.outgoing(
+        view.rollout,
+        devices,
+        releases=_releases(plan, order),
+        deadline=plan.waves[order.wave].deadline,
+    )
+
+
+def _releases(plan: Plan, order: OrderView) -> list[str]:
+    """What the order sends out, as ``component@version``, each once."""
+    rows = [plan.rows[device][1] for device in order.devices]
+    found = [plan.image(r) if order.kind == "update" else plan.origin(r) for r in rows]
+    return sorted({f"{r.component}@{r.version}" for r in found if r is not None})

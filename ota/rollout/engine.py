@@ -7,6 +7,7 @@
 5. Act: do what the journal says is intended and not yet done (``dispatch``). Before each order the
    approvals are verified again, the release must still be listed, and the device must still be
    what the plan froze.
+6. Follow: what couriers' own books say of orders, seldom and never as an outcome (``following``).
 
 Every write outside the journal is idempotent and comes after the event that calls for it, so a
 kill between any two instructions leaves work that the next step finds and finishes. Two engines
@@ -26,6 +27,7 @@ from ota.rollout.authority import Authority
 from ota.rollout.backward import Backward
 from ota.rollout.case import Case
 from ota.rollout.dispatch import Dispatcher
+from ota.rollout.following import Following
 from ota.rollout.forward import Forward
 from ota.rollout.moving import Mover, Step
 from ota.rollout.observe import Observed, Observer
@@ -51,6 +53,7 @@ class Engine:
         self.couriers = couriers
         self._fleet = fleet
         self._observer = Observer(records, fleet, couriers)
+        self.following = Following(couriers)
         mover = Mover(self.authority, catalogue, Dispatcher(fleet, desk, couriers))
         self.settle = mover.settle
         self.back = Backward(mover, catalogue, fleet)
@@ -71,6 +74,7 @@ class Engine:
             self.back.run(case, step)
         else:
             self.settle(case, step)
+        self.following.run(case, step)  # (6)
         step.state = case.view.state
         step.reasons = step.reasons or case.view.reasons
         self.records.touch(rollout, now)

@@ -11,7 +11,7 @@ from ota.rollout import batches
 from ota.rollout.authority import Authority
 from ota.rollout.case import Case
 from ota.rollout.dispatch import Dispatcher, Handed
-from ota.rollout.replay import OrderKind
+from ota.rollout.orders import OrderKind
 from ota.rollout.states import State
 from signing.plan import Authorisation, DeviceRow
 from signing.release import Release

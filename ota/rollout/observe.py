@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from ota.errors import Outage, Refusal
+from ota.errors import Misuse, NotPermitted, Outage, Refusal, told
 from ota.ports import Courier, Delivery, Fleet, Received
 from ota.rollout.records import Log, Records
 from ota.rollout.states import CLOSED
@@ -45,13 +45,16 @@ class Observer:
         self._couriers = couriers
 
     def observe(self, now: datetime) -> Observed:
-        """One sweep over all couriers; an unreachable courier does not stop the others."""
+        """One sweep over all couriers; one that can not be reached, or may not be, stops nothing.
+
+        What a person asked for (a pause, a way back) must not wait for a courier's credentials.
+        """
         seen = Observed()
         for name, courier in self._couriers.items():
             try:
                 self._empty(courier, seen, now)
-            except Outage as e:
-                seen.problems.append(f"{name}: {e}")
+            except (Outage, NotPermitted, Misuse) as e:
+                seen.problems.append(f"{name}: {told(e)}")
         return seen
 
     def _empty(self, courier: Courier, seen: Observed, now: datetime) -> None:

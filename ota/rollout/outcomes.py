@@ -20,7 +20,8 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from ota.rollout.gate import Tally
-from ota.rollout.replay import OrderView, RolloutView
+from ota.rollout.orders import OrderView
+from ota.rollout.replay import RolloutView
 from signing.plan import DeviceRow, Plan
 from signing.release import Release
 from signing.report import Report, UpdateState

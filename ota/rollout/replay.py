@@ -12,6 +12,8 @@ Kinds that move the state stand in ``states.MOVES``; the others add facts:
 * ``settled``     every device of a wave has an outcome; soak counts from here
 * ``notice``      a signed refusal or ``stale`` report that could not name an order
 * ``tail-closed`` stragglers no longer count
+* ``followed``    what a courier's own books say about an order, and whether they are closed
+* ``tidied``      what an order had left at its courier is removed
 """
 
 from __future__ import annotations
@@ -19,48 +21,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from ota.errors import Misuse, Refusal
 from ota.ports import Event
+from ota.rollout.orders import Notice, OrderKind, OrderView
 from ota.rollout.states import TRIGGERS, State, move
 from signing import strict
-
-OrderKind = Literal["update", "rollback"]
-
-
-@dataclass
-class OrderView:
-    """One order as the journal knows it. ``withdrawn`` is device -> end of its exposure."""
-
-    id: str
-    kind: OrderKind
-    wave: int
-    attempt: int
-    devices: tuple[str, ...]
-    courier: str
-    snapshot: int
-    not_after: str
-    issued: datetime
-    dispatched: datetime | None = None
-    unreachable: dict[str, str] = field(default_factory=dict)
-    unassigned: set[str] = field(default_factory=set)
-    withdrawn: dict[str, datetime] = field(default_factory=dict)
-
-    def live(self) -> list[str]:
-        """Devices whose assignment was not taken back."""
-        return [d for d in self.devices if d not in self.withdrawn]
-
-
-@dataclass(frozen=True)
-class Notice:
-    """A signed report without an order: it can only ever count against."""
-
-    event: Literal["refusal", "stale"]
-    code: str
-    state_id: str
-    counter: int
-    time: datetime
 
 
 @dataclass
@@ -272,6 +238,20 @@ def _tail_closed(view: RolloutView, _event: Event) -> None:
     view.tail_closed = True
 
 
+def _followed(view: RolloutView, event: Event) -> None:
+    order = view.orders[event.body["id"]]
+    order.followed = event.time
+    order.follows += 1
+    order.closed = bool(event.body["closed"])
+    order.lost = dict(event.body["lost"])
+    order.note = str(event.body["note"])
+
+
+def _tidied(view: RolloutView, event: Event) -> None:
+    order = view.orders[event.body["id"]]
+    order.closed = order.tidied = True
+
+
 _FACTS: dict[str, Callable[[RolloutView, Event], None]] = {
     "drafted": _drafted,
     "approved": _nothing,
@@ -293,4 +273,6 @@ _FACTS: dict[str, Callable[[RolloutView, Event], None]] = {
     "settled": _settled,
     "notice": _notice,
     "tail-closed": _tail_closed,
+    "followed": _followed,
+    "tidied": _tidied,
 }

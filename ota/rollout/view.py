@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ota.ports import Event
+from ota.rollout import following
 from ota.rollout.case import Case
 from ota.rollout.gate import Tally
 from ota.rollout.states import next_command
@@ -43,6 +44,8 @@ def describe(case: Case, stepped: datetime | None) -> dict[str, Any]:
         "stragglers": _stragglers(case),
         "bad": _bad(case),
         "held_on": dict(sorted(view.bad.items())) if view.state == "HELD" else {},
+        "lost": dict(sorted(following.lost(case).items())),
+        "courier_notes": following.notes(case),
         "mismatched": dict(sorted(case.outcomes.mismatched.items())),
         "approvals": len(view.approvals),
         "events": view.version,

@@ -456,3 +456,12 @@ def test_security_fix_warns_that_the_way_back_closes(ota: Ota) -> None:
     result = ota.ok("rollout", "approve", plan, "--key", "approver")
     assert "warning: 3 of 3 devices have no way back: a security fix\n" in result.err
     assert PASSPHRASE not in result.err + result.out
+
+
+def test_tidy_asks_and_has_nothing_to_do_for_files(ota: Ota, running: str) -> None:
+    """The spool keeps no books: nothing is left to remove. Without a person's yes it does nothing."""
+    refused = ota("rollout", "tidy")
+    assert (refused.code, refused.out) == (4, "")
+    assert "jobs of rollouts that ended more than 7d ago will be removed" in refused.err
+    done = ota.ok("rollout", "tidy", "--older-than", "0s", "--yes")
+    assert (done.out, done.err) == ("ROLLOUT  STATE  REMOVED\n", "")

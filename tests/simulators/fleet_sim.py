@@ -22,7 +22,7 @@ from simulators.identities import HARDWARE, START, Identity
 
 from ota.errors import Outage
 from ota.fleet.registry import Registry
-from ota.ports import Delivery, Order
+from ota.ports import Delivery, Followed, Order
 from ota.rollout.campaign import Campaign
 from ota.rollout.engine import Engine, Step
 from ota.rollout.journal import SqlJournal
@@ -200,6 +200,39 @@ class SimCourier:
 
 
 @dataclass
+class BookCourier(SimCourier):
+    """A courier with books of its own: ``says`` device -> what they hold, for those not heard of."""
+
+    says: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    opened: set[str] = field(default_factory=set)
+    asked: list[tuple[str, tuple[str, ...], bool]] = field(default_factory=list)
+    tidied: list[str] = field(default_factory=list)
+
+    def dispatch(self, order: Order) -> Mapping[str, str]:
+        away = super().dispatch(order)
+        self.opened.add(order.id)
+        return away
+
+    def follow(self, order: Order, waiting: Sequence[str], *, close: bool) -> Followed:
+        self._maybe()
+        self.asked.append((order.id, tuple(waiting), close))
+        if close:
+            self.opened.discard(order.id)
+        found = {d: self.says[d] for d in waiting if d in self.says}
+        return Followed(found, self.note, closed=order.id not in self.opened)
+
+    def tidy(self, order: Order) -> bool:
+        self._maybe()
+        self.tidied.append(order.id)
+        return order.id not in self.opened
+
+    def _maybe(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+
+@dataclass
 class SimDevice:
     """Obeys its director metadata and signs what happened.
 
@@ -301,7 +334,14 @@ def _slot(image: Release | None) -> Slot | None:
 class World:
     """One workspace with registered devices that run 1.0.0."""
 
-    def __init__(self, folder: Path, devices: int = 4, *, url: str = "sqlite://") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        devices: int = 4,
+        *,
+        url: str = "sqlite://",
+        courier: SimCourier | None = None,
+    ) -> None:
         self.now = START
         self.folder = folder
         self.old, self.new = release("1.0.0"), release("2.0.0")
@@ -318,7 +358,7 @@ class World:
         self.catalogue = SimCatalogue({r.path: r for r in (self.old, self.new)}, who)
         self.registry = Registry(url)
         self.journal = SqlJournal(self.registry.engine)
-        self.desk, self.courier = StrictDesk(), SimCourier()
+        self.desk, self.courier = StrictDesk(), courier or SimCourier()
         self.devices: dict[str, SimDevice] = {}
         for number in range(devices):
             self.add(f"d{number:03}")
@@ -341,7 +381,10 @@ class World:
             self.catalogue,
             couriers={
                 "sim": Fused(
-                    self.courier, fuse, "dispatch", "collect", "acknowledge", "quarantine", "cancel"
+                    self.courier,
+                    fuse,
+                    *("dispatch", "collect", "acknowledge", "quarantine", "cancel"),
+                    *("follow", "tidy"),
                 )
             },
             desk=Fused(self.desk, fuse, "assign", "withdraw"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ota.cli.rollout import begin, look, move, stop
+from ota.cli.rollout import begin, look, move, stop, tidy
 from ota.cli.rollout.noun import app
 
-__all__ = ["app", "begin", "look", "move", "stop"]
+__all__ = ["app", "begin", "look", "move", "stop", "tidy"]
