@@ -78,4 +78,9 @@ REFUSALS: dict[str, Row] = {
     "approval-expired": Row("the approval or plan has expired", "ota rollout plan, approve"),
     "outside-plan": Row("the approved plan does not say that", "ota rollout plan again"),
     "journal-broken": Row("a journal's hash chain does not hold", "restore it from backup"),
+    # -- on the way -------------------------------------------------------------------------
+    "host-key-changed": Row(
+        "an SSH server shows another host key than those pinned for it",
+        "ask who changed it, compare it at the machine itself, then pin it in the inventory",
+    ),
 }
