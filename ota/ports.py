@@ -54,6 +54,27 @@ class ArtifactStore(Protocol):
         """Names below ``prefix``, sorted."""
 
 
+# -- mirrors on devices that can not reach the store ---------------------------------------------
+@dataclass(frozen=True)
+class MirrorFile:
+    """One object that a device must be able to read; ``data`` is None for an image."""
+
+    name: str
+    length: int
+    sha256: str
+    data: bytes | None
+
+
+class Mirror(Protocol):
+    """Says what a device reads in its next cycle, and hands it out."""
+
+    def files(self, device: str) -> Sequence[MirrorFile]:
+        """In the order in which they must appear; ``NotFound``, ``Outage``, ``Refusal``."""
+
+    def piece(self, name: str, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes of an image from ``offset`` on."""
+
+
 # -- fleet -------------------------------------------------------------------------------------
 DeviceState = Literal["active", "restored", "retired"]
 

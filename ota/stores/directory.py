@@ -55,6 +55,17 @@ class DirectoryStore:
             raise Refusal("oversize", f"{name} is longer than {limit} bytes", subject=name)
         return data
 
+    def piece(self, name: str, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes of an object from ``offset`` on; ``NotFound``, ``Outage``."""
+        path = self._path(name)
+        with _translated(name):
+            try:
+                with path.open("rb", buffering=0) as file:
+                    file.seek(offset)
+                    return file.read(length)
+            except _ABSENT as e:
+                raise NotFound(f"{name} is not in the store", subject=name) from e
+
     def digest(self, name: str) -> tuple[int, str] | None:
         """Length in bytes and SHA-256 of an object, streamed; None when it is not there."""
         path = self._path(name)

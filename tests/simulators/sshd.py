@@ -260,5 +260,7 @@ class Door(Server):
 
 def _ip(*words: str) -> None:
     program = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or "ip"
-    done = subprocess.run([program, *words], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [program, *words], check=False, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
