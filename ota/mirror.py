@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Protocol
 
 from ota.errors import NotFound
 from ota.ports import MirrorFile
 from signing import layout, strict
 from signing.assignment import Assignment
+from signing.ceremony import Repository
 from signing.client import TufClient
 
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
@@ -48,15 +50,20 @@ class Mirror:
     def __init__(
         self,
         store: Readable,
-        anchor: Callable[[str], bytes | None],
+        anchor: Callable[[Repository], bytes | None],
         assignments: Callable[[str], Mapping[str, Assignment]],
     ) -> None:
         self._store = store
         self._anchor = anchor
         self._assignments = assignments
+        self._one_at_a_time = Lock()
 
     def files(self, device: str) -> list[MirrorFile]:
         """What ``device`` reads in its next cycle; the errors of ``TufClient``, ``NotFound``."""
+        with self._one_at_a_time:
+            return self._files(device)
+
+    def _files(self, device: str) -> list[MirrorFile]:
         assigned = self._assignments(device)
         images = [
             MirrorFile(layout.image_target(a.path, a.sha256), a.length, a.sha256, None)
@@ -73,7 +80,7 @@ class Mirror:
         """A part of one object, for images, which are too large for memory."""
         return self._store.piece(name, offset, length)
 
-    def _read(self, repository: str, place: Callable[[str], str]) -> _Reading:
+    def _read(self, repository: Repository, place: Callable[[str], str]) -> _Reading:
         anchor = self._anchor(repository)
         if anchor is None:
             raise NotFound(

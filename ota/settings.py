@@ -12,6 +12,8 @@ url = "sqlite:///state/registry.db"     # or postgresql+psycopg://ota@db/ota
 password = "env:OTA_DB_PASSWORD"        # only where the database asks for one
 [couriers.spool]
 path = "spool"
+[couriers.ssh]
+inventory = "ssh.toml"
 [keys]
 root-1 = "file:/media/usb/root-1.pem"   # without a line: file:keys/NAME.pem
 root-2 = "hsm:1?label=plant"            # its PIN is looked for as a passphrase is
@@ -60,7 +62,7 @@ path = "spool"
 default = "prompt"
 """
 LIMIT = 256 * 1024
-_SECRET_LIMIT = 4096
+_SECRET_LIMIT = 16 * 1024
 
 
 class _Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,8 +74,13 @@ class _Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str = "spool"
 
 
+class _Ssh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    inventory: str = "ssh.toml"
+
+
 class _Couriers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spool: _Spool | None = None
+    ssh: _Ssh | None = None
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +125,19 @@ class Settings:
         """Where the spool courier keeps its folders, or None where it is not used."""
         found = self.document.couriers.spool
         return self._path(found.path) if found else None
+
+    @property
+    def ssh_inventory(self) -> Path | None:
+        """The inventory of hosts reached by SSH, or None where that courier is not used."""
+        found = self.document.couriers.ssh
+        return self._path(found.inventory) if found else None
+
+    def secret(self, reference: str, where: str) -> bytes:
+        """What ``env:VARIABLE`` or ``file:PATH`` (mode 0600, at most 16 KiB) refers to.
+
+        ``where`` names it in errors: ``NotFound``, ``NotPermitted`` (readable by others).
+        """
+        return self._secret(reference, where)
 
     @property
     def registry_url(self) -> str:
@@ -218,6 +238,9 @@ def _check(document: _Document, path: Path) -> None:
     spool = document.couriers.spool
     if spool is not None and not spool.path:
         raise _bad(path, "couriers.spool.path", "is empty")
+    ssh = document.couriers.ssh
+    if ssh is not None and not ssh.inventory:
+        raise _bad(path, "couriers.ssh.inventory", "is empty")
     for name, uri in document.keys.items():
         _check_name(path, "keys", name)
         if uri.find(":") < 1:

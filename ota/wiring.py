@@ -35,6 +35,7 @@ from signing import plan as plans
 from signing import policy as policies
 from signing import statement, strict
 from signing.assignment import Assignment
+from signing.ceremony import Repository
 from signing.plan import Plan
 from signing.policy import Policy
 from signing.report import Versions
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ota.restoring import Seen
     from ota.rollout.campaign import Campaign
     from ota.rollout.drive import Progress, Until
+    from ota.wiring_ssh import SshParts
 
 _TOKEN = string.ascii_lowercase + string.digits
 
@@ -221,7 +223,27 @@ class Wiring:
         """The couriers that this workspace uses, by name."""
         from ota.couriers.spool import Spool  # noqa: PLC0415 - only where rollouts are moved
 
-        return {"spool": Spool(self.settings.spool)} if self.settings.spool else {}
+        found: dict[str, Courier] = {}
+        if self.settings.spool:
+            found["spool"] = Spool(self.settings.spool)
+        if self.settings.ssh_inventory:
+            found["ssh"] = self.ssh.courier
+        return found
+
+    @cached_property
+    def ssh(self) -> SshParts:
+        """What reaches devices by SSH; paramiko is imported here and not before."""
+        from ota.mirror import Mirror  # noqa: PLC0415 - only where a device has a mirror
+        from ota.wiring_ssh import SshParts  # noqa: PLC0415 - paramiko is slow to import
+
+        def first_root(name: Repository) -> bytes | None:
+            return next((d for _, d in sorted(self.repositories.anchors(name).items())), None)
+
+        return SshParts(
+            self.settings,
+            self._clock,
+            lambda: Mirror(self.store, first_root, self.desk.assignments),
+        )
 
     @cached_property
     def campaign(self) -> Campaign:

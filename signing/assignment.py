@@ -7,7 +7,6 @@ The device compares both; see ``ota/agent/trust.py``.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Literal
 
@@ -18,7 +17,7 @@ from signing import strict
 from signing.errors import Malformed
 from signing.release import check_numbers, custom_of, split_path
 
-ORDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ORDER = strict.ORDER
 """``ota-<rollout>-<u|r><attempt>-w<wave>-b<batch>`` (DESIGN section 9)."""
 
 

@@ -18,6 +18,8 @@ from signing.errors import Malformed
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9:_-]{1,128}")
 """Device ids, components, hardware ids, key names, role names (DESIGN rule 14)."""
+ORDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Order ids."""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -23,7 +23,6 @@ from typing import Literal
 import msgspec
 
 from signing import strict
-from signing.assignment import ORDER
 from signing.errors import Malformed, Refusal
 
 LIMIT = 4096
@@ -50,7 +49,7 @@ def parse(data: bytes) -> Body:
     elif body.device:
         raise Malformed("hint: device: schema 2 names none")
     strict.identifier(body.rollout, "rollout")
-    if not ORDER.fullmatch(body.order):
+    if not strict.ORDER.fullmatch(body.order):
         raise Malformed("hint: order: not an order id")
     return body
 

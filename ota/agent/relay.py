@@ -40,7 +40,6 @@ from typing import Final, Literal
 
 from ota.agent import hints
 from signing import durable, handles, strict
-from signing.assignment import ORDER
 from signing.errors import Malformed, Misuse
 
 REMEMBERED: Final = 1000
@@ -71,7 +70,7 @@ class Visit:
             if not NAME.fullmatch(name):
                 raise Malformed(f"--ack: {name!r:.80} is not the name of a report")
         for order in self.cancels:
-            if not ORDER.fullmatch(order):
+            if not strict.ORDER.fullmatch(order):
                 raise Malformed(f"--cancel: {order!r:.80} is not an order id")
         if self.hint is not None and self.hint.order in self.cancels:
             raise Misuse(f"{self.hint.order}: brought and withdrawn in one visit")
@@ -183,7 +182,7 @@ def _recall(folder: Path) -> list[str]:
         return []
     try:
         found = strict.loads(data, limit=REMEMBERED * 80, what="relay memory")
-        return [order for order in found["orders"] if ORDER.fullmatch(order)]
+        return [order for order in found["orders"] if strict.ORDER.fullmatch(order)]
     except (Malformed, KeyError, TypeError):
         return []
 

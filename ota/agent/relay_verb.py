@@ -1,7 +1,8 @@
 """The verb ``relay``: read its words strictly, make the visit, print the answer.
 
-It is called over SSH and by Systems Manager, many times for each update, so it loads little: the
-agent itself only with ``--look``, and then in a process of its own.
+It is called over SSH and by Systems Manager, many times for each update, so it loads little: of
+agent.toml only the lines that it needs (the agent reads all of it, strictly), and the agent itself
+only with ``--look``, in a process of its own.
 
 With ``--look`` a device without a running agent looks at once: one cycle, detached in a session
 of its own, so that neither the end of the connection nor a repetition of the visit touches it.
@@ -17,18 +18,60 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from ota.agent import hints, relay
-from ota.agent.config import Config, load
 from signing import durable, handles, strict
 from signing.errors import Busy, Malformed, Misuse, NotFound, OtaError, Outage, Refusal
+
+_LIMIT: Final = 256 * 1024
+
+
+class _Feed(msgspec.Struct, frozen=True):
+    kind: str = "none"
+    path: str = ""
+
+
+class _Device(msgspec.Struct, frozen=True):
+    """What a visit needs of agent.toml."""
+
+    device: str
+    state_dir: str
+    feed: _Feed = _Feed()
+
+    @property
+    def state(self) -> Path:
+        return Path(self.state_dir)
+
+
+def _load(path: Path) -> _Device:
+    data = durable.read(path, _LIMIT, "agent.toml")
+    if data is None:
+        raise NotFound(
+            f"there is no {path}", subject=str(path), remedy="ota-agent --config FILE ..."
+        )
+    try:
+        found = msgspec.convert(tomllib.loads(data.decode()), _Device, strict=True)
+        strict.identifier(found.device, "device")
+    except (msgspec.ValidationError, UnicodeDecodeError, tomllib.TOMLDecodeError, Malformed) as e:
+        raise Malformed(f"{path}: {e}", subject=str(path), remedy=f"correct {path}") from e
+    if found.feed.kind != "spool" or not found.feed.path.startswith("/"):
+        raise Misuse(
+            f"{found.device} has no spool to relay for",
+            subject="feed.kind",
+            remedy='[feed] kind = "spool" and an absolute path, in agent.toml',
+        )
+    return found
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the visit; stdout is one JSON object, of the answer or of the error."""
     try:
-        config = load(Path(arguments.config))
+        config = _load(Path(arguments.config))
         answer = _visit(arguments, config)
     except OtaError as e:
         error = {"error": str(e), "code": e.code, "next": e.remedy}
@@ -39,16 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _visit(arguments: argparse.Namespace, config: Config) -> relay.Answer:
+def _visit(arguments: argparse.Namespace, config: _Device) -> relay.Answer:
     asked = _asked(arguments, config.device)
     if not 1 <= arguments.look_limit <= 7 * 86_400:
         raise Malformed("--look-limit: 1 to 604800 seconds")
-    if config.feed.kind != "spool":
-        raise Misuse(
-            f"{config.device} has no spool to relay for",
-            subject="feed.kind",
-            remedy='[feed] kind = "spool" in agent.toml',
-        )
     folder = Path(config.feed.path)
     answer = relay.take(folder, config.device, asked)
     answer.agent = _version()
@@ -95,7 +132,7 @@ def _waits(folder: Path, order: str) -> bool:
         return False
 
 
-def _look(config: Config, path: Path, limit: float) -> str:
+def _look(config: _Device, path: Path, limit: float) -> str:
     """``started``, ``running`` or ``not-permitted``; ``NotFound`` on an unprovisioned device."""
     try:
         if not (config.state / "identity" / "enrolment.json").exists():

@@ -34,6 +34,7 @@ from ota.cli import (
     release,
     repo,
     rollout,
+    ssh,
     store,
 )
 from ota.cli.session import Format, Session
@@ -53,7 +54,7 @@ app = typer.Typer(
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("quickstart", epilog=quickstart.EXAMPLE)(quickstart.quickstart)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
-for noun in (key, repo, release, fleet, rollout, playbook, store, infra):
+for noun in (key, repo, release, fleet, rollout, playbook, ssh, store, infra):
     app.add_typer(noun.app)
 
 

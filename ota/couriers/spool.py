@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ota.couriers import spool_tree as tree
+from ota.couriers import turns
 from ota.errors import Malformed, Outage
 from ota.ports import Delivery, Order
 from signing import handles, strict
@@ -135,7 +136,7 @@ class Spool:
                 devices = [d for d in (self._device(root, n) for n in found) if d is not None]
         except OSError as e:
             raise self._outage("collect", e) from e
-        return list(islice(_round_robin([self._reports(d) for d in devices]), limit))
+        return list(islice(turns.round_robin([self._reports(d) for d in devices]), limit))
 
     def acknowledge(self, deliveries: Iterable[Delivery]) -> None:
         """Delete reports whose content is durable on this side."""
@@ -224,15 +225,3 @@ def _checked(order: Order) -> None:
 
 def _temporary(order: str) -> str:
     return f".tmp-{order}"
-
-
-def _round_robin(queues: list[Iterator[Delivery]]) -> Iterator[Delivery]:
-    """One of each in turn, so that no device can starve the others."""
-    while queues:
-        going = []
-        for queue in queues:
-            item = next(queue, None)
-            if item is not None:
-                going.append(queue)
-                yield item
-        queues = going

@@ -46,6 +46,18 @@ def set_aside(root: Path, folder: int, name: str, device: str, reason: str) -> N
         raise Outage(f"spool: can not set {name!r} aside: {e.strerror}", subject=str(root)) from e
 
 
+def keep(root: Path, device: str, name: str, data: bytes, reason: str) -> None:
+    """Write what never lay in a folder to ``.quarantine/<device>/``, with its reason beside it."""
+    try:
+        with opened(root, QUARANTINE, device, create=True) as aside:
+            free = _free(aside, name)
+            write(aside, f"{free}.reason", f"{reason}\n".encode("utf-8", "replace")[:4096])
+            write(aside, free, data)
+            os.fsync(aside)
+    except OSError as e:
+        raise Outage(f"can not set {name!r} aside: {e.strerror}", subject=str(root)) from e
+
+
 def _free(folder: int, name: str) -> str:
     """A name that is not taken, so that nothing in quarantine is ever overwritten."""
     safe = quote(name, safe="~")[:180]

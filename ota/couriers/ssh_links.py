@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, Timer
 from typing import Generic, TypeVar
 
 import paramiko
@@ -85,14 +85,31 @@ class Links(AbstractContextManager["Links"]):
         self._jumps.clear()
 
     @contextmanager
-    def opened(self, device: str) -> Iterator[Link]:
-        """A connection to one device; the errors of :func:`ota.couriers.ssh_link.connect`."""
+    def opened(self, device: str, total: float | None = None) -> Iterator[Link]:
+        """A connection to one device; the errors of :func:`ota.couriers.ssh_link.connect`.
+
+        After ``total`` seconds it is cut, wherever it stands: ``Outage`` (``ssh-time-limit``).
+        """
         host = self.inventory.host(device)
         via = self._jump(self.inventory.chain(device))
         made = ssh_link.connect(host, via, self._keys, self.inventory.limits)
+        seconds = total or self.inventory.limits.total
+        watch = Timer(seconds, made.transport.close)
+        watch.daemon = True
+        watch.start()
         try:
             yield Link(host, made.transport, self.inventory, made.seen)
+        except Outage as e:
+            if e.code == "ssh-lost" and watch.finished.is_set():
+                raise Outage(
+                    f"{device}: not done after {seconds:g} s",
+                    code="ssh-time-limit",
+                    subject=device,
+                    remedy="ota ssh check",
+                ) from e
+            raise
         finally:
+            watch.cancel()
             made.transport.close()
 
     def _jump(self, chain: tuple[Hop, ...]) -> paramiko.Transport | None:
@@ -123,10 +140,18 @@ class Links(AbstractContextManager["Links"]):
         return made.transport
 
     # -- many --------------------------------------------------------------------------------------
-    def each(self, devices: Iterable[str], work: Callable[[Link], T]) -> Iterator[Done[T]]:
+    def each(
+        self,
+        devices: Iterable[str],
+        work: Callable[[Link], T],
+        *,
+        stop: Callable[[], bool] = bool,
+        total: float | None = None,
+    ) -> Iterator[Done[T]]:
         """Do ``work`` on every device, each once, as the limits allow; yields as they are done.
 
-        One device's error stops nobody else; anything that is no ``OtaError`` is raised.
+        One device's error stops nobody else; anything that is no ``OtaError`` is raised. Once
+        ``stop()`` is true nothing more is begun. ``total``: seconds for one device.
         """
         queues: dict[str, deque[str]] = {}
         for device in dict.fromkeys(devices):
@@ -137,21 +162,25 @@ class Links(AbstractContextManager["Links"]):
         going: dict[Future[Done[T]], str] = {}
         with ThreadPoolExecutor(max_workers=most, thread_name_prefix="ssh") as pool:
             while queues or going:
+                if stop():
+                    queues.clear()
                 for site in _free(queues, busy, self.inventory.parallel, most - len(going)):
                     device = queues[site].popleft()
-                    going[pool.submit(self._one, device, work)] = site
+                    going[pool.submit(self._one, device, work, total)] = site
                     busy[site] += 1
                     if not queues[site]:
                         del queues[site]
+                if not going:
+                    return
                 finished, _ = wait(going, return_when=FIRST_COMPLETED)
                 for future in finished:
                     busy[going.pop(future)] -= 1
                     yield future.result()
 
-    def _one(self, device: str, work: Callable[[Link], T]) -> Done[T]:
+    def _one(self, device: str, work: Callable[[Link], T], total: float | None) -> Done[T]:
         began = time.monotonic()
         try:
-            with self.opened(device) as link:
+            with self.opened(device, total) as link:
                 value = work(link)
         except OtaError as e:
             return Done(device, None, e, time.monotonic() - began)

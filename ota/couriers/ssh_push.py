@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import paramiko
 
@@ -93,7 +93,7 @@ class _Pushing:
         self._there = 0
         self._total = 0
 
-    def __enter__(self) -> _Pushing:
+    def __enter__(self) -> Self:
         with self._told("no SFTP"):
             made = self._link.transport.open_sftp_client()
             if made is None:

@@ -1,4 +1,4 @@
-"""Running one program on a far host: bounded in time and bytes, both streams drained.
+r"""Running one program on a far host: bounded in time and bytes, both streams drained.
 
 The far side gets ``timeout -k``, so that what runs there ends although nobody listens any more;
 this side gives up a little later. Output past its limit is counted and dropped, and an endless
@@ -6,7 +6,7 @@ one ends the command. SSH hands the far side one text for its shell, so an argum
 here; no part of it is ever taken from outside without a pattern.
 
 >>> run(transport, ["uname", "-m"], limits, timeout=10)
-Ran(status=0, out=b'x86_64\\n', err=b'', dropped=0)
+Ran(status=0, out=b'x86_64\n', err=b'', dropped=0)
 """
 
 from __future__ import annotations

@@ -1,40 +1,174 @@
-"""Couriers: idempotent orders, reports that are never lost, foreign files that are never trusted."""
+"""Couriers: idempotent orders, reports that are never lost, foreign files that are never trusted.
+
+The first part runs on every courier (``simulators/courierbench.py``); what follows is about the
+spool's own folders.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from simulators.courierbench import Bench, SpoolBench, SshBench, hints, put
 from simulators.identities import START
 
 from ota.couriers.spool import MAX_REPORT, Spool
 from ota.errors import Malformed, Outage
-from ota.ports import Order
+from ota.ports import Courier, Order
 from signing import strict
 
 ORDER = "ota-app-2-x7k2m9-u1-w0-b0"
 
 
 def order(*devices: str, name: str = ORDER) -> Order:
-    return Order(name, "app-2-x7k2m9", devices, START)
+    return Order(name, "app-2-x7k2m9", devices, START + timedelta(days=7))
 
 
-def put(root: Path, device: str, counter: int, data: bytes) -> Path:
+@pytest.fixture(params=["spool", "ssh"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """One courier and its world."""
+    made: SpoolBench | SshBench = {"spool": SpoolBench, "ssh": SshBench}[request.param](tmp_path)
+    made.join("gw-1", "gw-2", "gw-9", "a:b", "other", "chatty", "quiet")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def courier(bench: Bench) -> Courier:
+    return bench.courier()
+
+
+# -- every courier: out ----------------------------------------------------------------------------
+def test_a_hint_arrives_at_each_device(bench: Bench, courier: Courier) -> None:
+    """Exactly the agreed document, at the devices of the order and nowhere else."""
+    assert courier.dispatch(order("gw-1", "a:b")) == {}
+    assert (hints(bench, "gw-1"), hints(bench, "a:b"), hints(bench, "other")) == ([ORDER],) * 2 + (
+        [],
+    )
+    found = json.loads((bench.spool("gw-1") / "orders" / f"{ORDER}.json").read_bytes())
+    assert found == {"schema": 1, "device": "gw-1", "order": ORDER, "rollout": "app-2-x7k2m9"}
+
+
+def test_an_order_arrives_once(bench: Bench, courier: Courier) -> None:
+    """A repetition, by the same process or by a new one, brings no consumed hint back."""
+    courier.dispatch(order("gw-1", "gw-2"))
+    (bench.spool("gw-1") / "orders" / f"{ORDER}.json").unlink()
+    for again in (courier, bench.courier()):
+        assert again.dispatch(order("gw-1", "gw-2")) == {}
+        assert (hints(bench, "gw-1"), hints(bench, "gw-2")) == ([], [ORDER])
+
+
+def test_a_device_that_can_not_be_reached_has_a_reason(bench: Bench) -> None:
+    """It is named, now and when repeated; the others get their hints and report."""
+    bench.lose("gw-1")
+    courier = bench.courier()
+    for _ in range(2):
+        found = courier.dispatch(order("gw-1", "gw-2"))
+        assert list(found) == ["gw-1"]
+        assert found["gw-1"]
+    assert hints(bench, "gw-2") == [ORDER]
+    put(bench, "gw-2", 1, b"one")
+    assert [d.data for d in courier.collect(9)] == [b"one"]
+
+
+def test_a_cancelled_order_is_taken_back(bench: Bench, courier: Courier) -> None:
+    """Only for the devices named; twice is once; what never was is fine; it is not sent again."""
+    courier.dispatch(order("gw-1", "gw-2"))
+    for _ in range(2):
+        courier.cancel(order("gw-1", "gw-9"))
+    courier.collect(9)
+    assert (hints(bench, "gw-1"), hints(bench, "gw-2")) == ([], [ORDER])
+    courier.dispatch(order("gw-1", "gw-2"))
+    assert (hints(bench, "gw-1"), hints(bench, "gw-2")) == ([], [ORDER])
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 65, "a b", "ota-ü", "$(id)"])
+def test_what_is_no_order_id_goes_nowhere(bench: Bench, courier: Courier, name: str) -> None:
+    """Refused before a path or a command is built from it."""
+    with pytest.raises(Malformed):
+        courier.dispatch(order("gw-1", name=name))
+    with pytest.raises(Malformed):
+        courier.cancel(order("gw-1", name=name))
+    assert hints(bench, "gw-1") == []
+
+
+@pytest.mark.parametrize("device", ["", "..", "a/b", "x" * 129, "ü", "a;b"])
+def test_what_is_no_device_id_goes_nowhere(bench: Bench, courier: Courier, device: str) -> None:
+    """Rule 14: checked before any path is built, and nobody else gets the order either."""
+    with pytest.raises(Malformed):
+        courier.dispatch(order("gw-1", device))
+    assert hints(bench, "gw-1") == []
+
+
+# -- every courier: in -----------------------------------------------------------------------------
+def test_reports_come_in_turns_oldest_first(bench: Bench, courier: Courier) -> None:
+    """A chatty device does not starve a quiet one."""
+    courier.dispatch(order("chatty", "quiet"))
+    for counter in (2, 1, 3):
+        put(bench, "chatty", counter, b"c%d" % counter)
+    put(bench, "quiet", 7, b"q7")
+    assert [d.data for d in courier.collect(3)] == [b"c1", b"q7", b"c2"]
+    assert [d.data for d in courier.collect(99)] == [b"c1", b"q7", b"c2", b"c3"]
+
+
+def test_reports_stay_until_they_are_acknowledged(bench: Bench, courier: Courier) -> None:
+    """The same again, also for a new process; afterwards gone, at the device too. Twice is once."""
+    courier.dispatch(order("a:b"))
+    path = put(bench, "a:b", 1, b"one")
+    assert [d.data for d in courier.collect(9)] == [b"one"]
+    courier = bench.courier()
+    first = courier.collect(9)
+    assert [d.data for d in courier.collect(9)] == [d.data for d in first] == [b"one"]
+    assert path.exists()
+    courier.acknowledge(first)
+    courier.acknowledge(first)
+    assert courier.collect(9) == bench.courier().collect(9) == []
+    assert not path.exists()
+
+
+def test_what_is_refused_is_kept_and_named(bench: Bench, courier: Courier) -> None:
+    """With its reason, never offered again, and the second does not replace the first."""
+    courier.dispatch(order("gw-1"))
+    for reason in ("report-replayed: one", "again"):
+        put(bench, "gw-1", 1, b"one")
+        courier.quarantine(courier.collect(1)[0], reason)
+        assert courier.collect(9) == []
+    found = sorted(bench.quarantine("gw-1"))
+    assert found == [(b"one", "again"), (b"one", "report-replayed: one")]
+
+
+def test_an_honest_report_passes_foreign_ones(bench: Bench, courier: Courier) -> None:
+    """What is no plain file whose bytes fit its name is never delivered."""
+    courier.dispatch(order("gw-1"))
+    folder = put(bench, "gw-1", 2, b"honest").parent
+    (folder / "hello.txt").write_bytes(b"x")
+    (folder / _name(b"whole")).write_bytes(b"who")
+    (folder / _name(b"folder")).mkdir()
+    (folder / _name(b"link")).symlink_to("/etc/passwd")
+    os.mkfifo(folder / _name(b"pipe"))
+    huge = b"x" * (MAX_REPORT + 1)
+    (folder / _name(huge)).write_bytes(huge)
+    (folder / ".tmp-x").write_bytes(b"half")
+    assert [d.data for d in courier.collect(9)] == [b"honest"]
+    assert (folder / ".tmp-x").exists()
+
+
+# == the spool ===================================================================================
+def put_file(root: Path, device: str, counter: int, data: bytes) -> Path:
     """What a device's feed writes."""
-    folder = root / device.replace(":", "%3A") / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{counter:010}-{strict.digest(data)[:8]}.json"
-    path.write_bytes(data)
-    return path
+    bench = SpoolBench(root.parent)
+    return put(bench, device, counter, data)
 
 
 def files(root: Path) -> list[str]:
     return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
 
 
-def hints(root: Path) -> list[str]:
+def hint_files(root: Path) -> list[str]:
     return sorted(str(p.relative_to(root)) for p in root.glob("*/orders/*.json"))
 
 
@@ -52,18 +186,10 @@ def spool(root: Path) -> Spool:
 def test_a_hint_for_each_device(root: Path, spool: Spool) -> None:
     """Exactly the agreed document, below the percent-encoded device, and nothing unfinished."""
     assert spool.dispatch(order("gw-1", "a:b")) == {}
-    assert hints(root) == [f"a%3Ab/orders/{ORDER}.json", f"gw-1/orders/{ORDER}.json"]
+    assert hint_files(root) == [f"a%3Ab/orders/{ORDER}.json", f"gw-1/orders/{ORDER}.json"]
     found = json.loads((root / "gw-1/orders" / f"{ORDER}.json").read_bytes())
     assert found == {"schema": 1, "device": "gw-1", "order": ORDER, "rollout": "app-2-x7k2m9"}
     assert not [n for n in files(root) if ".tmp-" in n]
-
-
-def test_the_same_order_again_is_nothing(root: Path, spool: Spool) -> None:
-    """A repeated dispatch does not bring back a hint that the device has consumed."""
-    spool.dispatch(order("gw-1", "gw-2"))
-    (root / "gw-1/orders" / f"{ORDER}.json").unlink()
-    assert Spool(root).dispatch(order("gw-1", "gw-2")) == {}
-    assert hints(root) == [f"gw-2/orders/{ORDER}.json"]
 
 
 @pytest.mark.parametrize("at", range(1, 16))
@@ -87,11 +213,11 @@ def test_killed_while_dispatching(
     try:
         spool.dispatch(order("gw-1", "gw-2"))
     except KilledError:
-        taken = hints(root)
+        taken = hint_files(root)
         for name in taken:
             (root / name).unlink()
         Spool(root).dispatch(order("gw-1", "gw-2"))
-    assert sorted(taken + hints(root)) == [f"gw-{n}/orders/{ORDER}.json" for n in (1, 2)]
+    assert sorted(taken + hint_files(root)) == [f"gw-{n}/orders/{ORDER}.json" for n in (1, 2)]
 
 
 def test_one_folder_that_can_not_be_written_is_unreachable(root: Path, spool: Spool) -> None:
@@ -102,7 +228,7 @@ def test_one_folder_that_can_not_be_written_is_unreachable(root: Path, spool: Sp
         found = spool.dispatch(order("gw-1", "gw-2"))
         assert list(found) == ["gw-1"]
         assert "spool" in found["gw-1"]
-    assert hints(root) == [f"gw-2/orders/{ORDER}.json"]
+    assert hint_files(root) == [f"gw-2/orders/{ORDER}.json"]
 
 
 def test_a_link_to_another_device_is_not_followed(root: Path, spool: Spool) -> None:
@@ -111,35 +237,7 @@ def test_a_link_to_another_device_is_not_followed(root: Path, spool: Spool) -> N
     (root / "gw-2/orders").mkdir(parents=True)
     (root / "gw-1/orders").symlink_to(root / "gw-2/orders")
     assert list(spool.dispatch(order("gw-1"))) == ["gw-1"]
-    assert hints(root) == []
-
-
-def test_cancel_takes_hints_back(root: Path, spool: Spool) -> None:
-    """Only for the devices named; twice is once; what never was is fine."""
-    spool.dispatch(order("gw-1", "gw-2"))
-    for _ in range(2):
-        spool.cancel(order("gw-1", "gw-9"))
-    assert hints(root) == [f"gw-2/orders/{ORDER}.json"]
-    spool.dispatch(order("gw-1", "gw-2"))
-    assert hints(root) == [f"gw-2/orders/{ORDER}.json"], "a cancelled order is not sent again"
-
-
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 65, "a b", "ota-ü"])
-def test_order_ids_build_no_paths(root: Path, spool: Spool, name: str) -> None:
-    """Anything but an order id is refused before a path is built from it."""
-    with pytest.raises(Malformed):
-        spool.dispatch(order("gw-1", name=name))
-    with pytest.raises(Malformed):
-        spool.cancel(order("gw-1", name=name))
-    assert not root.exists()
-
-
-@pytest.mark.parametrize("device", ["", "..", "a/b", "x" * 129, "ü"])
-def test_device_ids_build_no_paths(root: Path, spool: Spool, device: str) -> None:
-    """Rule 14: checked before any path is built."""
-    with pytest.raises(Malformed):
-        spool.dispatch(order("gw-1", device))
-    assert not root.exists()
+    assert hint_files(root) == []
 
 
 def test_a_damaged_record_is_an_outage(root: Path, spool: Spool) -> None:
@@ -151,31 +249,10 @@ def test_a_damaged_record_is_an_outage(root: Path, spool: Spool) -> None:
 
 
 # -- in ------------------------------------------------------------------------------------------
-def test_reports_come_round_robin_oldest_first(root: Path, spool: Spool) -> None:
-    """A chatty device does not starve a quiet one."""
-    for counter in (2, 1, 3):
-        put(root, "chatty", counter, b"c%d" % counter)
-    put(root, "quiet", 7, b"q7")
-    assert [d.data for d in spool.collect(3)] == [b"c1", b"q7", b"c2"]
-    assert [d.data for d in spool.collect(99)] == [b"c1", b"q7", b"c2", b"c3"]
-
-
-def test_reports_stay_until_acknowledged(root: Path, spool: Spool) -> None:
-    """Collected twice without acknowledgement: the same; afterwards: gone. Twice is once."""
-    path = put(root, "a:b", 1, b"one")
-    first = spool.collect(9)
-    assert [d.data for d in spool.collect(9)] == [d.data for d in first] == [b"one"]
-    assert path.exists()
-    spool.acknowledge(first)
-    spool.acknowledge(first)
-    assert not path.exists()
-    assert spool.collect(9) == []
-
-
 def test_quarantine_keeps_and_names(root: Path, spool: Spool) -> None:
     """Moved with its reason beside it, never offered again, never overwritten."""
     for data in (b"one", b"two"):
-        path = put(root, "gw-1", 1, data)
+        path = put_file(root, "gw-1", 1, data)
         spool.quarantine(spool.collect(1)[0], f"report-replayed: {data.decode()}")
         aside = root / ".quarantine/gw-1" / path.name
         assert aside.read_bytes() == data
@@ -183,14 +260,6 @@ def test_quarantine_keeps_and_names(root: Path, spool: Spool) -> None:
             f"report-replayed: {data.decode()}\n"
         )
     assert spool.collect(9) == []
-
-
-def test_the_same_name_twice_in_quarantine(root: Path, spool: Spool) -> None:
-    """The second does not replace the first."""
-    for _ in range(2):
-        put(root, "gw-1", 1, b"one")
-        spool.quarantine(spool.collect(1)[0], "again")
-    assert len(list((root / ".quarantine/gw-1").iterdir())) == 4
 
 
 def _name(data: bytes) -> str:
@@ -215,7 +284,7 @@ def _name(data: bytes) -> str:
 )
 def test_foreign_entries_are_set_aside(root: Path, spool: Spool, make: object, reason: str) -> None:
     """Never trusted, never lost, and the honest report beside them still arrives."""
-    put(root, "gw-1", 2, b"honest")
+    put_file(root, "gw-1", 2, b"honest")
     make(root / "gw-1/reports")  # type: ignore[operator]  # a lambda of the table above
     assert [d.data for d in spool.collect(9)] == [b"honest"]
     reasons = list((root / ".quarantine/gw-1").glob("*.reason"))
@@ -226,7 +295,7 @@ def test_foreign_entries_are_set_aside(root: Path, spool: Spool, make: object, r
 
 def test_unfinished_files_are_left_alone(root: Path, spool: Spool) -> None:
     """A name that begins with a dot is somebody's temporary file."""
-    folder = put(root, "gw-1", 1, b"one").parent
+    folder = put_file(root, "gw-1", 1, b"one").parent
     (folder / ".tmp-x").write_bytes(b"half")
     assert len(spool.collect(9)) == 1
     assert (folder / ".tmp-x").exists()
@@ -235,7 +304,7 @@ def test_unfinished_files_are_left_alone(root: Path, spool: Spool) -> None:
 @pytest.mark.parametrize("name", ["bad name", "a%2fb", "ü", "a:b"])
 def test_foreign_folders_at_the_top(root: Path, spool: Spool, name: str) -> None:
     """Not the percent-encoding of an identifier: set aside as a whole."""
-    put(root, "gw-1", 1, b"one")
+    put_file(root, "gw-1", 1, b"one")
     (root / name / "reports").mkdir(parents=True)
     (root / name / "reports/x").write_bytes(b"x")
     assert [d.data for d in spool.collect(9)] == [b"one"]
@@ -246,7 +315,7 @@ def test_foreign_folders_at_the_top(root: Path, spool: Spool, name: str) -> None
 @pytest.mark.parametrize("part", ["device", "reports"])
 def test_links_instead_of_folders(root: Path, spool: Spool, part: str, tmp_path: Path) -> None:
     """A device can not make the operator read another folder."""
-    victim = put(root, "victim", 1, b"secret").parent.parent
+    victim = put_file(root, "victim", 1, b"secret").parent.parent
     if part == "device":
         (root / "thief").symlink_to(victim)
     else:

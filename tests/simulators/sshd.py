@@ -1,11 +1,12 @@
 """Real OpenSSH servers for tests: on loopback, or in network namespaces that only a hop reaches.
 
 Every server has host keys, configuration and authorized keys of its own, in a temporary folder.
-A :class:`Server` listens on a free loopback port. An :class:`Island` is a network namespace with
-servers that nothing outside of it can connect to; :meth:`Island.door` is a jump host whose front
-is a loopback port here and whose connections start inside.
+A :class:`Server` listens on a free loopback port. A :class:`Network` has servers in network
+namespaces that nothing outside can connect to; :meth:`Network.door` is a jump host whose front is a
+loopback port here and whose own connections start inside. ``SHLVL`` keeps bash from running the
+``.bashrc`` of whoever runs the tests.
 
->>> with Server(tmp_path / "far") as far:
+>>> with Server(tmp_path / "far", client) as far:
 ...     far.port, far.fingerprint
 """
 
