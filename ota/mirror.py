@@ -17,10 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Protocol
 
 from ota.errors import NotFound
-from ota.ports import MirrorFile
+from ota.ports import ArtifactStore, MirrorFile
 from signing import layout, strict
 from signing.assignment import Assignment
 from signing.ceremony import Repository
@@ -28,16 +27,6 @@ from signing.client import TufClient
 
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """Expiry is the device's to judge: what is stale is pushed, and reported as stale."""
-
-
-class Readable(Protocol):
-    """What is needed of a store."""
-
-    def get(self, name: str, limit: int) -> bytes | None:
-        """As ``ports.ArtifactStore``."""
-
-    def piece(self, name: str, offset: int, length: int) -> bytes:
-        """At most ``length`` bytes of an object from ``offset`` on; ``NotFound``, ``Outage``."""
 
 
 class Mirror:
@@ -49,7 +38,7 @@ class Mirror:
 
     def __init__(
         self,
-        store: Readable,
+        store: ArtifactStore,
         anchor: Callable[[Repository], bytes | None],
         assignments: Callable[[str], Mapping[str, Assignment]],
     ) -> None:
@@ -94,7 +83,7 @@ class Mirror:
 class _Reading:
     """One look at one repository; ``names`` of what was read, in that order."""
 
-    def __init__(self, store: Readable, anchor: bytes, place: Callable[[str], str]) -> None:
+    def __init__(self, store: ArtifactStore, anchor: bytes, place: Callable[[str], str]) -> None:
         self._store = store
         self._place = place
         self._found: dict[str, bytes] = {}

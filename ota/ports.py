@@ -41,6 +41,9 @@ class ArtifactStore(Protocol):
     def swap(self, name: str, data: bytes, expected: bytes | None) -> None:
         """Replace ``name`` if it still holds ``expected`` (None: absent); else ``Busy``."""
 
+    def piece(self, name: str, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes of an object from ``offset`` on; ``NotFound``, ``Outage``."""
+
     def digest(self, name: str) -> tuple[int, str] | None:
         """Length in bytes and SHA-256 of an object, streamed; None when it is not there."""
 

@@ -36,7 +36,7 @@ from ota.couriers.ssh_links import Done, Link, Links
 from ota.couriers.ssh_memory import Memory, State
 from ota.couriers.ssh_relay import Came, Errands
 from ota.errors import Malformed
-from ota.ports import Clock, Delivery, Mirror, Order
+from ota.ports import Clock, Delivery, Followed, Mirror, Order
 from signing import strict
 from signing.assignment import ORDER
 
@@ -52,7 +52,7 @@ class Receipt(NamedTuple):
 
 
 class Ssh:
-    """Implements ``ports.Courier``; see the module. ``mirror`` serves hosts that have one."""
+    """Implements ``ports.Courier`` and ``ports.Follower``; see the module. ``mirror`` serves hosts that have one."""
 
     def __init__(
         self,
@@ -97,6 +97,25 @@ class Ssh:
             changed = known.without(order.id)
             if changed != known:
                 self._memory.save(device, changed)
+
+    # -- books -----------------------------------------------------------------------------------
+    def follow(self, order: Order, waiting: Sequence[str], *, close: bool) -> Followed:
+        """Why devices without an outcome can not be visited. There is nothing to be closed."""
+        states = {device: self._memory.load(device) for device in waiting}
+        lost = {
+            device: f"{known.code}: {known.reason}"
+            for device, known in states.items()
+            if known.code and order.id in known.orders
+        }
+        return Followed(lost, closed=close)
+
+    def tidy(self, order: Order) -> bool:
+        """Forget an order that is over; nothing of it is left."""
+        for device in order.issued or order.devices:
+            known = self._memory.load(device)
+            if order.id in known.orders:
+                self._memory.save(device, known.forgotten(order.id))
+        return True
 
     def want(self, devices: Iterable[str]) -> None:
         """Have these devices visited by the next ``collect``, whatever is expected of them."""

@@ -105,6 +105,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         gone = set(names)
         return self._replace(acks=tuple(name for name in self.acks if name not in gone))
 
+    def forgotten(self, order: str) -> State:
+        """The same, without this order."""
+        return self._replace(orders={n: e for n, e in self.orders.items() if n != order})
+
     def told(self, orders: Iterable[str]) -> State:
         """The same, after the device has these hints or withdrawals."""
         done = set(orders)

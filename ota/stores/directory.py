@@ -23,7 +23,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ota.errors import OtaError, Outage, Refusal
+from ota.errors import NotFound, OtaError, Outage, Refusal
 from ota.stores.common import check_name, lost_race, open_source, source_changed, taken
 from signing import durable
 from signing.edition import Upload

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from ota.errors import Outage, Refusal
+from ota.errors import NotFound, Outage, Refusal
 from ota.stores.common import check_name, lost_race, taken
 from ota.stores.s3_bucket import TURNS, Bucket, Place, pause
 from ota.stores.s3_errors import Absent, Conflict, Unmet
@@ -52,6 +52,22 @@ class S3Store:
         """Bytes of ``name`` or None; ``Refusal("oversize")`` past ``limit`` bytes."""
         found = self._read(name, limit)
         return None if found is None else found[0]
+
+    def piece(self, name: str, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes of an object from ``offset`` on; ``NotFound``, ``Outage``."""
+        size = self.size(name)
+        if size is None:
+            raise NotFound(f"{name} is not in the store", subject=name)
+        wanted = max(0, min(length, size - offset))
+        if not wanted:
+            return b""
+        part = f"bytes={offset}-{offset + wanted - 1}"
+        answer = self._bucket.call("get_object", name, Range=part)
+        with self._bucket.translated("get_object", name), closing(answer["Body"]) as body:
+            data = bytes(body.read())
+        if len(data) != wanted:
+            raise Outage(f"{name}: cut after {len(data)} bytes", code="s3-unreachable")
+        return data
 
     def digest(self, name: str) -> tuple[int, str] | None:
         """Length in bytes and SHA-256 of an object, streamed; None when it is not there."""

@@ -61,6 +61,17 @@ def test_what_was_put_is_got(store: ArtifactStore) -> None:
     assert store.digest("image/none") is None
 
 
+def test_a_part_of_an_object(store: ArtifactStore) -> None:
+    """From any offset, as much as there is; nothing past its end; NotFound where it is not."""
+    store.put(NAME, b"0123456789")
+    found = [store.piece(NAME, *part) for part in ((0, 4), (4, 4), (8, 4), (10, 4), (99, 4))]
+    assert found == [b"0123", b"4567", b"89", b"", b""]
+    with pytest.raises(NotFound):
+        store.piece("image/none", 0, 1)
+    with pytest.raises(Malformed):
+        store.piece("../secret", 0, 1)
+
+
 def test_an_immutable_object_stays(store: ArtifactStore) -> None:
     """The same bytes again are nothing; other bytes are Busy, and the first ones stay."""
     store.put(NAME, b"data")
