@@ -2,6 +2,7 @@
 # make test    installs what it needs, OS packages included; then format, lint, types, tests
 # make setup   prepares .venv alone        make bench   measured ratios
 # make fuzz    property tests for longer   make lock    renew the locks (needs uv)
+#              (EXAMPLES=20000: longer still)
 # make clean   removes what these made
 #
 # Works from any folder, one with spaces in its name too: no path here is absolute, and tools
@@ -16,6 +17,7 @@ PY := .venv/bin/python
 # What the tests use beyond Python: real fw_setenv, PostgreSQL, brokers, sshd, firmware, false clocks.
 APT := faketime iproute2 libubootenv-tool mosquitto openssh-server openssl postgresql seabios softhsm2 strace stunnel4
 JOBS ?= 2
+EXAMPLES ?= 2000
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -61,7 +63,7 @@ bench: setup
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(PY) "$$file"; done
 
 fuzz: setup
-	@$(PY) -m pytest -q -n $(JOBS) -m hypothesis --hypothesis-profile=fuzz --timeout 0
+	@EXAMPLES=$(EXAMPLES) $(PY) -m pytest -q -n $(JOBS) -m hypothesis --hypothesis-profile=fuzz --timeout 0
 
 lock:
 	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

@@ -93,6 +93,8 @@ def _approvers(state: State, store: ArtifactStore) -> Approvers:
         raise Refusal("image-mismatch", f"{APPROVERS_PATH} is missing or has other bytes")
     try:
         body = strict.loads(data, limit=_LIMIT, what=APPROVERS_PATH)
-        return msgspec.convert(body, Approvers, strict=True)
+        found = msgspec.convert(body, Approvers, strict=True)
+        found.author_keys(), found.approver_keys()  # all of them are keys, under their own ids
     except (msgspec.ValidationError, Malformed) as e:
         raise Refusal("release-malformed", f"{APPROVERS_PATH}: {e}") from e
+    return found

@@ -204,7 +204,7 @@ class _Rows:
         parent: Root | Targets,
     ) -> RoleStatus:
         role = parent.get_delegated_role(name)
-        holders = tuple(self.names.get(keyid, keyid[:16]) for keyid in role.keyids)
+        holders = tuple(self.names.get(keyid, str(keyid)[:16]) for keyid in role.keyids)
         health = _health(signed.expires - self.now, life)
         return RoleStatus(
             where, name, signed.version, signed.expires, health, role.threshold, holders, life

@@ -89,8 +89,11 @@ def read(data: bytes, source: str) -> Node:
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 1
         raise Malformed(f"{source}:{line}: not YAML: {e.problem}", subject=source) from e
+    except yaml.reader.ReaderError as e:  # its position counts bytes
+        line = data.count(b"\n", 0, e.position) + 1
+        raise Malformed(f"{source}:{line}: not YAML: {e.reason}", subject=source) from e
     except yaml.YAMLError as e:
-        raise Malformed(f"{source}: not YAML: {e}", subject=source) from e
+        raise Malformed(f"{source}: not YAML: {' '.join(str(e).split())}", subject=source) from e
 
 
 class _Composer:

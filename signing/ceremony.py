@@ -22,7 +22,7 @@ from securesystemslib.signer import Key, Signature, Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Signed, Targets
 
-from signing import durable, repository, strict
+from signing import durable, repository, shapes, strict
 from signing.edition import Upload
 from signing.enrolment import key_from_dict, key_to_dict
 from signing.errors import Malformed, NeedsHuman, NotPermitted
@@ -242,6 +242,7 @@ def check(pending: Pending) -> None:
     if pending.repository == "director" and set(pending.roles) != {Root.type}:
         raise Malformed("pending change: the director has a root and nothing else")
     for name, role in pending.roles.items():
+        shapes.check(name, role.signed)
         role.missing()
         wanted: type[Signed] = Root if name == Root.type else Targets
         if not isinstance(pending.signed(name), wanted):

@@ -168,7 +168,7 @@ class TufClient:
         while waiting:
             parent = waiting.pop()
             for name in sorted(_delegated(again._loaded(parent)) - seen):
-                if f"{name}.json" in cached:
+                if again._lists(name, cached.get(f"{name}.json")):
                     again.role(name, parent)
                     seen.add(name)
                     waiting.append(name)
@@ -321,6 +321,17 @@ class TufClient:
 
     def _delegator(self, name: str) -> Root | Targets:
         return self.root if name == Root.type else self._loaded(name)
+
+    def _lists(self, name: str, data: bytes | None) -> bool:
+        """Whether ``data`` is what the snapshot lists of a role, or should be.
+
+        Roles that were not asked for since stay in the cache in an older version, as a memory.
+        """
+        listed = self.snapshot.meta.get(f"{name}.json")
+        if data is None or listed is None:
+            return False
+        with translated(name):
+            return Metadata[Targets].from_bytes(data).signed.version >= listed.version
 
     def _still_signed(self, data: bytes, name: str, parent: str) -> int:
         """Version of known bytes whose signature still holds, else 0."""

@@ -122,4 +122,4 @@ def _target(path: str, target: TargetFile) -> str:
 
 
 def _who(keyids: Iterable[str], names: Names) -> str:
-    return ", ".join(names.get(k, f"unknown key {k[:12]}") for k in keyids)
+    return ", ".join(names.get(k, f"unknown key {str(k)[:12]}") for k in keyids)

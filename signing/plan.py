@@ -5,7 +5,9 @@ digest, the workspace, the scope and an expiry. :func:`authorise` turns both int
 :class:`Authorisation`, the only thing for which the director signs an assignment.
 
 Devices are rows of small integers into tables, so that 100,000 of them fit in a few megabytes.
-Durations are whole seconds; shares are whole percent of the wave, written ``"5%"``.
+Durations are whole seconds; shares are whole percent of the wave, written ``"5%"``. Bounds stand
+beside the fields and hold when a plan is read: an author who signs what can not be driven is
+refused before anything begins, not in the middle of a rollout.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from securesystemslib.signer import Key, Signer
@@ -25,6 +27,14 @@ from signing.errors import Malformed, NeedsHuman, NotPermitted, Refusal
 from signing.release import Release
 
 Scope = Literal["rollout"]
+Name = Annotated[str, msgspec.Meta(pattern=rf"^{strict.IDENTIFIER.pattern}\Z")]
+RolloutId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,27}\Z")]
+"""20 characters of slug, a hyphen, 6 random ones: order ids stay within 64 (DESIGN section 9)."""
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=10 * 366 * 86400)]
+Cap = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Budget = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+Share = Annotated[str, msgspec.Meta(pattern=r"^(100|[1-9]?[0-9])%\Z")]
+Text = Annotated[str, msgspec.Meta(max_length=1024)]
 
 
 class Workspace(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +50,7 @@ class DeviceRow(msgspec.Struct, frozen=True, array_like=True):
     ``origin`` is -1 when what the device runs is unknown or unmanaged: it has no way back.
     """
 
-    device: str
+    device: Name
     image: int
     origin: int
     courier: int = 0
@@ -49,40 +59,40 @@ class DeviceRow(msgspec.Struct, frozen=True, array_like=True):
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """How many devices of a wave may end badly: a count, or a share such as ``"5%"``."""
 
-    min_sample: int | str = 1
-    failed: int | str = 0
-    reverted: int | str = 0
-    refused: int | str = 0
-    stale: int | str = 0
-    unreachable: int | str = 0
-    silent: int | str = 0
+    min_sample: Budget | Share = 1
+    failed: Budget | Share = 0
+    reverted: Budget | Share = 0
+    refused: Budget | Share = 0
+    stale: Budget | Share = 0
+    unreachable: Budget | Share = 0
+    silent: Budget | Share = 0
 
 
 class Wave(msgspec.Struct, frozen=True, kw_only=True):
     """One stage: ``deadline`` counts from its first order, ``soak`` from its last commit."""
 
-    name: str
+    name: Name
     devices: tuple[DeviceRow, ...]
-    soak: int
-    deadline: int
+    soak: Seconds
+    deadline: Seconds
     gate: Gate
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Caps on the engine: devices in flight at once, devices in one order, and per group."""
 
-    in_flight: int = 100
-    batch: int = 50
-    order_lifetime: int = 7 * 86400
-    group_by: str = ""
-    max_unavailable: int = 0
+    in_flight: Cap = 100
+    batch: Cap = 50
+    order_lifetime: Seconds = 7 * 86400
+    group_by: Text = ""
+    max_unavailable: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
 class Excluded(msgspec.Struct, frozen=True, array_like=True):
     """A device that the selector matched and the plan leaves out, with the reason."""
 
-    device: str
-    reason: str
+    device: Name
+    reason: Text
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -92,22 +102,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     schema: Literal[1]
-    rollout: str
+    rollout: RolloutId
     workspace: Workspace
     created: str
     expires: str
-    component: str
+    component: Name
     images: tuple[Release, ...]
     origins: tuple[Release, ...]
-    couriers: tuple[str, ...]
+    couriers: tuple[Name, ...]
     waves: tuple[Wave, ...]
     excluded: tuple[Excluded, ...]
     limits: Limits
     tail_until: str
     on_failure: Literal["rollback", "hold"] = "rollback"
-    supersedes: tuple[str, ...] = ()
+    supersedes: tuple[Name, ...] = ()
     clear_denials: bool = False
-    groups: dict[str, str] = msgspec.field(default_factory=dict)
+    groups: dict[Name, Text] = msgspec.field(default_factory=dict)
 
     @cached_property
     def rows(self) -> Mapping[str, tuple[int, DeviceRow]]:
@@ -173,7 +183,6 @@ def read_plan(found: statement.Statement) -> Plan:
     """Typed body of a plan statement; ``Refusal("statement-malformed")`` otherwise."""
     try:
         plan = msgspec.json.decode(found.payload, type=Plan, strict=True)
-        strict.identifier(plan.rollout, "rollout")
         for text in (plan.created, plan.expires, plan.tail_until):
             strict.instant(text)
     except (msgspec.MsgspecError, Malformed) as e:
@@ -191,8 +200,14 @@ def _check_rows(plan: Plan) -> None:
             and -1 <= row.origin < len(plan.origins)
             and 0 <= row.courier < len(plan.couriers)
         )
-        if not in_tables or not strict.IDENTIFIER.fullmatch(device):
+        if not in_tables:
             raise Refusal("statement-malformed", f"plan: bad row for {device!r:.80}")
+    for item in (*plan.images, *plan.origins):
+        if item.kind != "release" or item.component != plan.component:
+            what = f"{item.path} is a {item.kind} of {item.component}"
+            raise Refusal(
+                "statement-malformed", f"plan: {what!r:.300}; {plan.component} is updated"
+            )
 
 
 def approve(plan: bytes, workspace: Workspace, expires: datetime, signer: Signer) -> bytes:

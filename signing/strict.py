@@ -1,7 +1,7 @@
 """Strict readers for everything that comes from outside: JSON, identifiers, times.
 
-JSON here has no duplicate keys, no floats, no NaN, no deep nesting and a stated size limit,
-because each of those lets two readers see two documents under one signature.
+JSON here has no duplicate keys, no floats, no NaN, no half surrogate pairs, no deep nesting and a
+stated size limit, because each of those lets two readers see two documents under one signature.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 _STAMP = "%Y-%m-%dT%H:%M:%SZ"
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _DEPTH = 32
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""What may be half of a surrogate pair, which no encoding can write."""
 
 
 def identifier(text: object, what: str) -> str:
@@ -83,6 +85,15 @@ def compact(value: Any) -> bytes:
     return data
 
 
+def shown(text: str) -> str:
+    """``text`` for a terminal: one line, with ``?`` for what could steer it.
+
+    Messages repeat words of files and of other machines, so nothing is printed without this.
+    """
+    line = " ".join(text.splitlines())
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
 def digest(data: bytes) -> str:
     """Lower-case hex SHA-256."""
     return hashlib.sha256(data).hexdigest()
@@ -102,7 +113,16 @@ def loads(data: bytes, *, limit: int, what: str = "document") -> Any:
     except (ValueError, RecursionError) as e:
         raise Malformed(f"{what}: not strict JSON: {e}", subject=what) from e
     _bounded(value, _DEPTH, what)
+    if _HALF.search(data):
+        _whole_text(value, what)
     return value
+
+
+def _whole_text(value: Any, what: str) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+        raise Malformed(f"{what}: half a surrogate pair is not text", subject=what) from e
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

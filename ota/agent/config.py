@@ -84,7 +84,7 @@ class Config(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: dict[str, int | float] = {}
     may_install: Hook | None = None
     reboot: Argv | None = None
-    security_soak: Annotated[float, msgspec.Meta(ge=0)] = 86_400.0
+    security_soak: Annotated[float, msgspec.Meta(ge=0, le=3660 * 86_400)] = 86_400.0
 
     @property
     def state(self) -> Path:
@@ -109,7 +109,12 @@ def load(path: Path) -> Config:
     try:
         config = msgspec.convert(tomllib.loads(data.decode()), Config, strict=True)
         _check(config)
-    except (msgspec.ValidationError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+    except (
+        msgspec.ValidationError,
+        UnicodeDecodeError,
+        tomllib.TOMLDecodeError,
+        RecursionError,
+    ) as e:
         raise Malformed(f"{path}: {e}", subject=str(path), remedy=f"correct {path}") from e
     except Malformed as e:
         raise Malformed(f"{path}: {e}", subject=e.subject, remedy=f"correct {path}") from e

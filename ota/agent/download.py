@@ -22,30 +22,37 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+
 from ota.agent.following import Follower
+from ota.agent.options import Seconds
 from ota.agent.transfer import Source, copy
 from signing import layout
 from signing.errors import Malformed, Outage, Refusal
 from signing.release import Release
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """Bytes per second over ``window`` seconds, seconds per request, seconds per image."""
+    """Bytes per second over ``window`` seconds, seconds per request, seconds per image.
 
-    minimum_rate: int = 1024
-    window: float = 30.0
-    connect: float = 10.0
-    read: float = 30.0
-    metadata_total: float = 60.0
-    image_total: float = 6 * 3600.0
-    max_image: int = 2**40
-    spare_space: int = 1024 * 1024
+    The bounds hold where ``[limits]`` of agent.toml is read.
+    """
+
+    minimum_rate: _Bytes = 1024
+    window: Seconds = 30.0
+    connect: Seconds = 10.0
+    read: Seconds = 30.0
+    metadata_total: Seconds = 60.0
+    image_total: Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)] = 6 * 3600.0
+    max_image: _Bytes = 2**40
+    spare_space: _Bytes = 1024 * 1024
 
 
 class HasRelease(Protocol):
@@ -174,9 +181,15 @@ def small(source: Source, name: str, limit: int, total: float) -> bytes | None:
 
 def check_url(url: str) -> None:
     """Raise ``Malformed`` unless devices may read from ``url``: TLS, loopback or a folder."""
-    parts = urlsplit(url)
-    allowed = parts.scheme in {"https", "file"} or (
-        parts.scheme == "http" and parts.hostname in _LOOPBACK
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError as e:
+        raise Malformed(f"store: {url!r:.200}: {e}", remedy="set store in agent.toml") from e
+    allowed = (
+        (parts.scheme == "https" and host)
+        or parts.scheme == "file"
+        or (parts.scheme == "http" and host in _LOOPBACK)
     )
     if not allowed or parts.query or parts.fragment or parts.username:
         raise Malformed(

@@ -119,12 +119,13 @@ class Probe:
 
 def create(
     options: Mapping[str, Any],
+    where: str = "health",
     *,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Probe | NoProbe:
-    """Make a probe from the table ``[components.NAME.health]``; ``Malformed`` names the key."""
-    kind, where = options.get("kind"), "health"
+    """Make a probe from ``[components.NAME.health]``; ``Malformed`` names ``where`` and the key."""
+    kind = options.get("kind")
     if kind == "none":
         reading.read(NoneOptions, options, where)
         return NoProbe()

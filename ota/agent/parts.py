@@ -33,7 +33,7 @@ class Component:
 
 def build(name: str, config: ComponentConfig, folder: Path) -> Component:
     """From the configuration; ``Malformed`` names the component and the key."""
-    probe = health.create(config.health)
+    probe = health.create(config.health, f"component {name}: health")
     return Component(
         name,
         config.hardware_id,

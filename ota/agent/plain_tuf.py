@@ -31,7 +31,7 @@ from tuf.api.metadata import TargetFile
 from ota.agent import agreement
 from ota.agent.download import DownloadLimits, small
 from ota.agent.transfer import Source, copy
-from signing import durable
+from signing import durable, strict
 from signing.client import TufClient
 from signing.errors import Malformed, Misuse, NotFound, OtaError, Outage, Refusal
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.debug:
             traceback.print_exc()
         code = e.code if isinstance(e, OtaError) else "io"
-        sys.stderr.write(f"error: {e} ({code})\n")
+        sys.stderr.write(f"error: {strict.shown(str(e))} ({code})\n")
         return 1
     return 0
 

@@ -16,6 +16,7 @@ from typing import Any
 from ota.agent import build, provision, status, time_limit
 from ota.agent.config import Config, load
 from ota.agent.endings import Result
+from signing import strict
 from signing.errors import Misuse, NeedsHuman, NotPermitted, OtaError, Outage, StillRunning
 
 _OUTCOME_EXIT = {"committed": 0, "": 0, "refused": 3, "failed": 1, "reverted": 1}
@@ -50,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _fail(arguments: argparse.Namespace, error: OtaError) -> int:
     if arguments.output == "json":
         _json({"error": str(error), "code": error.code, "next": error.remedy})
-    sys.stderr.write(f"error: {error} ({error.code})\n")
+    sys.stderr.write(f"error: {strict.shown(str(error))} ({error.code})\n")
     if error.remedy:
-        sys.stderr.write(f"next: {error.remedy}\n")
+        sys.stderr.write(f"next: {strict.shown(error.remedy)}\n")
     return error.exit_code
 
 
@@ -121,7 +122,7 @@ def _tell(arguments: argparse.Namespace, results: Iterable[Result]) -> None:
         return
     for row in rows:
         words = [row["component"], row["outcome"] or "waiting", row["code"], row["detail"]]
-        sys.stdout.write(" ".join(w for w in words if w) + "\n")
+        sys.stdout.write(strict.shown(" ".join(w for w in words if w)) + "\n")
 
 
 def _run(arguments: argparse.Namespace, config: Config) -> int:
@@ -133,11 +134,11 @@ def _run(arguments: argparse.Namespace, config: Config) -> int:
         if isinstance(found, OtaError):
             if arguments.debug:
                 traceback.print_exception(found)
-            sys.stderr.write(f"{found.code}: {found}\n")
+            sys.stderr.write(f"{found.code}: {strict.shown(str(found))}\n")
         else:
             for r in found:
                 words = f"{r.component} {r.outcome or 'waiting'} {r.code} {r.detail}"
-                sys.stderr.write(words.rstrip() + "\n")
+                sys.stderr.write(strict.shown(words.rstrip()) + "\n")
         sys.stderr.flush()
 
     with build.opened(config) as agent:

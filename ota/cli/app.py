@@ -39,6 +39,7 @@ from ota.cli import (
 )
 from ota.cli.session import Format, Session
 from ota.errors import Misuse, OtaError, Outage
+from signing import strict
 
 _WITH_VALUE = ("-C", "--workspace", "-o", "--output")
 _FLAGS = ("--debug", "--yes", "-y")
@@ -183,7 +184,7 @@ def _print(error: OtaError, command: str) -> None:
         lines.append(f"what: {error.subject}")
     lines.append(f"code: {error.code}")
     lines.append(f"next: {error.remedy or f'{command} --help'}")
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.write("".join(f"{strict.shown(line)}\n" for line in lines))
 
 
 def _unforeseen(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:

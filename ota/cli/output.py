@@ -89,7 +89,7 @@ def _text(value: Any) -> str:
         return ",".join(f"{k}={_text(v)}" for k, v in value.items()) or "-"
     if isinstance(value, (list, tuple)):
         return ",".join(map(_text, value)) or "-"
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return strict.shown(str(value))
 
 
 def _csv(lines: Sequence[Sequence[str]]) -> str:

@@ -21,6 +21,7 @@ import typer
 
 from ota.cli import output
 from ota.errors import NotFound, NotPermitted
+from signing import strict
 
 if TYPE_CHECKING:
     from ota.wiring import Wiring
@@ -78,7 +79,7 @@ class Session:
 
     def say(self, text: str) -> None:
         """One line about what happens, on stderr."""
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(strict.shown(text) + "\n")
 
     def confirm(self, what: str) -> None:
         """Ask a person before something that can not be taken back; ``--yes`` answers.

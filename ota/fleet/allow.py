@@ -48,7 +48,7 @@ class AllowList:
             )
         if entry.key and entry.key != keyid:
             raise NotPermitted(
-                f"{device}: its key {keyid[:12]} is not the allowed {entry.key[:12]}",
+                f"{device}: its key {keyid[:12]} is not the {entry.key[:12]} of {self._source}",
                 code="not-allowed",
                 subject=device,
                 remedy="compare with what ota-agent provision printed on the device",

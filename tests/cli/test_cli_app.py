@@ -235,6 +235,15 @@ def test_details_in_csv_keep_their_parts() -> None:
     assert text == 'id,parts\nx,"[{""n"": 1}]"\n'
 
 
+def test_an_error_can_not_steer_a_terminal(ota: Ota, tmp_path: Path) -> None:
+    """A message repeats words of a hostile file: on one line, without control characters."""
+    spec = tmp_path / "s.yaml"
+    spec.write_text('"x\\e[2J\\nnext: rm -rf /": 1\n')
+    found = ota("rollout", "plan", spec).err
+    assert "s.yaml:1: x?[2J next: rm -rf /: unknown key" in found
+    assert all(c.isprintable() or c == "\n" for c in found)
+
+
 def test_an_error_without_a_remedy_names_its_own_help(ota: Ota, tmp_path: Path) -> None:
     """The next command to try is the help of the command that failed, not of the whole program."""
     wrong = tmp_path / "wrong.json"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ota.agent import config
+from ota.agent import build, config
 from signing.errors import Malformed, NotFound
 
 GOOD = """device = "press-07"
@@ -93,6 +93,14 @@ WRONG = {
     "hook": (GOOD + "[may_install]\nargv = []\n", "may_install.argv"),
     "shell string": (GOOD + '[may_install]\nargv = "true"\n', "may_install.argv"),
     "soak": ("security_soak = -1\n" + GOOD, "security_soak"),
+    "soak for ever": ("security_soak = inf\n" + GOOD, "security_soak"),
+    "port": (GOOD.replace("updates.example", "updates.example:99999"), "store"),
+    "no host": (GOOD.replace("updates.example", ""), "store"),
+    "half an address": (GOOD.replace("updates.example", "[::1"), "store"),
+    "no window": (GOOD + "[limits]\nwindow = 0\n", "limits"),
+    "no number": (GOOD + "[limits]\nread = nan\n", "limits"),
+    "negative rate": (GOOD + "[limits]\nminimum_rate = -1\n", "limits"),
+    "deep": ("device = " + "[" * 100_000, "agent.toml"),
     "huge": (GOOD + "#" * 300_000, "agent.toml"),
 }
 
@@ -106,6 +114,13 @@ def test_faults_are_named(tmp_path: Path, name: str) -> None:
     assert key in str(caught.value)
     assert str(tmp_path / "agent.toml") in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_a_fault_of_a_probe_names_its_component(tmp_path: Path) -> None:
+    """With several components, the message says whose health table is wrong."""
+    found = read(tmp_path, GOOD.replace('kind = "none"', 'kind = "http"', 1))
+    with pytest.raises(Malformed, match=r"component app: health: .*url"):
+        build.components(found)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from securesystemslib.signer import CryptoSigner
@@ -14,7 +15,8 @@ from ota.catalogue import StoreCatalogue
 from ota.errors import NotFound, Refusal
 from signing import layout
 from signing.enrolment import key_to_dict
-from signing.plan import APPROVERS_PATH
+from signing.plan import APPROVERS_PATH, Approvers
+from signing.policy import Policy
 
 
 class Clock:
@@ -105,6 +107,19 @@ def test_approvers_are_believed_by_their_hash_only(place: Signed, how: str) -> N
         )
     with pytest.raises(Refusal):
         catalogue(place).approvers()
+
+
+@pytest.mark.parametrize("key", [{}, {"keyid": []}, {"keyid": "0" * 64, "keytype": "ed25519"}])
+def test_approvers_that_are_no_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: dict[str, Any]
+) -> None:
+    """What keyholders signed by mistake is refused by name, for every plan, and not half-believed."""
+    signed = Approvers(schema=1, threshold=1, authors=(), approvers=(key,))
+    monkeypatch.setattr(Policy, "approvers", lambda _policy: signed)
+    place = Signed(tmp_path).created()
+    with pytest.raises(Refusal) as caught:
+        catalogue(place).approvers()
+    assert caught.value.code == "release-malformed"
 
 
 def test_a_tampered_repository_offers_nothing(place: Signed) -> None:

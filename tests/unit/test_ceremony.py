@@ -12,6 +12,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from simulators.signed import NOW, Signed
 
+from ota import repostatus
 from signing import ceremony
 from signing.ceremony import Pending
 from signing.errors import Malformed, NeedsHuman, NotFound, NotPermitted, Refusal
@@ -168,6 +169,32 @@ def test_creating_twice_is_refused(place: Signed) -> None:
         place.repos.create(NOW)
     assert caught.value.code == "exists"
     assert pending(place) == before
+
+
+@pytest.mark.parametrize(
+    ("role", "at", "value"),
+    [
+        ("root", ("roles", "targets", "keyids", 0), 1),
+        ("root", ("keys",), []),
+        ("targets", ("targets", "workspace/approvers.json", "hashes", "sha256"), 7),
+        ("targets", ("targets", "workspace/approvers.json", "length"), -1),
+        ("targets", ("expires",), None),
+    ],
+)
+def test_types_within_the_metadata_are_checked(
+    place: Signed, role: str, at: tuple[str | int, ...], value: object
+) -> None:
+    """python-tuf takes a key id that is a number; a reviewer gets an error that says where."""
+    path = place.folder / "state" / "pending" / "image.json"
+    body = json.loads(path.read_text())
+    holder = body["roles"][role]["signed"]
+    for step in at[:-1]:
+        holder = holder[step]
+    holder[at[-1]] = value
+    path.write_text(json.dumps(body))
+    with pytest.raises(Malformed, match=role) as caught:
+        repostatus.pending(place.repos)
+    assert str(path) in str(caught.value)
 
 
 # -- what comes with a change ----------------------------------------------------------------------

@@ -240,7 +240,18 @@ def test_file_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://updates.example/", "ftp://127.0.0.1/", "https://u:p@h/", "https://h/?q=1", "", "x"],
+    [
+        "http://updates.example/",
+        "ftp://127.0.0.1/",
+        "https://u:p@h/",
+        "https://h/?q=1",
+        "",
+        "x",
+        "https://",
+        "https:///x",
+        "https://h:x/",
+        "https://[::1/",
+    ],
 )
 def test_urls_that_are_not_stores(url: str) -> None:
     """Clear text beyond loopback, secrets in URLs and other schemes are refused."""

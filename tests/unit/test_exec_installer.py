@@ -173,6 +173,7 @@ def test_wrong_answers(vendor: Vendor, script: str) -> None:
         {"ok": True, "current": "../../etc", "previous": "", "staged": "", "trial": False},
         {"ok": True, "current": "", "previous": "", "staged": "", "trial": 0},
         {"ok": True, "current": "", "previous": "", "staged": ""},
+        {"ok": True, "current": "a" * 64 + "\n", "previous": "", "staged": "", "trial": False},
         {"ok": True, "current": None, "previous": "", "staged": "", "trial": False},
     ],
 )

@@ -218,6 +218,18 @@ def document(**changes: Any) -> dict[str, Any]:
     return found | changes
 
 
+@pytest.mark.parametrize("budget", [-1, "5", "101%", "5 %", "%", "-1%", "5%\n", 10**10])
+def test_a_gate_of_another_form_is_malformed(budget: int | str) -> None:
+    """A plan that the gate could not judge is refused before it begins, not in the middle."""
+    refused(document(waves=[wave([["a", 0, -1, 0]]) | {"gate": {"failed": budget}}]))
+
+
+def test_a_plan_of_something_else_than_releases_is_malformed() -> None:
+    """A playbook is not installed (``custom.kind`` must fit the use)."""
+    (image,) = document()["images"]
+    refused(document(images=[image | {"kind": "playbook"}]))
+
+
 def wave(rows: list[list[Any]]) -> dict[str, Any]:
     return {"name": "w", "devices": rows, "soak": 0, "deadline": 1, "gate": {}}
 
@@ -252,6 +264,21 @@ def test_a_device_in_two_waves_is_malformed() -> None:
         {"unknown": 1},
         {"images": [{}]},
         {"waves": [{}]},
+        {"rollout": "x" * 28},
+        {"rollout": "a:b"},
+        {"rollout": "a\n"},
+        {"component": "a/b"},
+        {"component": "os"},
+        {"couriers": [""]},
+        {"supersedes": ["../x"]},
+        {"excluded": [["a", "x" * 2000]]},
+        {"groups": {"a b": "cell"}},
+        {"limits": {"batch": 0}},
+        {"limits": {"in_flight": -1}},
+        {"limits": {"order_lifetime": 10**18}},
+        {"waves": [{"name": "w", "devices": [], "soak": -1, "deadline": 1, "gate": {}}]},
+        {"waves": [{"name": "w", "devices": [], "soak": 0, "deadline": 2**62, "gate": {}}]},
+        {"waves": [{"name": "w w", "devices": [], "soak": 0, "deadline": 1, "gate": {}}]},
     ],
 )
 def test_a_plan_of_another_form_is_malformed(changes: dict[str, Any]) -> None:

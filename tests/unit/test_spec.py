@@ -211,6 +211,7 @@ def test_a_bad_document_is_named(text: str, message: str) -> None:
 def test_bytes_and_sizes() -> None:
     """Not UTF-8, too long, endlessly nested: refused quickly, with a place."""
     assert "s.yaml:2: not UTF-8" in refused(b"a: b\nc: \xff\n")
+    assert "s.yaml:3: not YAML: control char" in refused("ä: b\nc: d\n\x1f\n".encode())
     assert "the limit is" in refused(b"#" * (strict_yaml.MAX_BYTES + 1))
     assert "nested deeper" in refused(b"[" * 100_000)
     assert "anchors" in refused(b"a: &a [x]\nb: [*a, *a, *a]\n")

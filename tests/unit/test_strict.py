@@ -48,6 +48,9 @@ def test_compact_is_read_back(value: Any) -> None:
         b"\xff\xfe",
         b"\xef\xbb\xbf{}",
         b'"\x01"',
+        rb'"\ud800"',
+        rb'{"\uDFFF":1}',
+        rb'["\ude00\ud83d"]',
         b"'a'",
         b"{a:1}",
         b"[1,]",
@@ -61,6 +64,16 @@ def test_two_readers_can_not_differ(data: bytes) -> None:
     """Duplicate keys, floats, comments, depth, trailing bytes, BOM: all malformed."""
     with pytest.raises(Malformed, match="thing"):
         strict.loads(data, limit=1 << 20, what="thing")
+
+
+def test_a_whole_surrogate_pair_is_text() -> None:
+    """What other writers escape in two halves is one character."""
+    assert strict.loads(rb'"\ud83d\ude00"', limit=99) == "\U0001f600"
+
+
+def test_what_is_shown_stays_on_one_line() -> None:
+    """Nothing that steers a terminal or begins a line of its own gets through."""
+    assert strict.shown("a\x1b[2J\nb\u2028c\td\ud800é") == "a?[2J b c?d?é"
 
 
 def test_the_limit_is_in_bytes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import datetime, timedelta
@@ -402,6 +403,68 @@ def test_missing_director_metadata_is_an_outage(world: World, room: TrustRoom) -
     with pytest.raises(Outage) as caught:
         room.cycle(known(), NOW)
     assert caught.value.code == "missing"
+
+
+# -- what a courier may write beside what is signed ------------------------------------------------
+@pytest.mark.parametrize("role", ["root", "timestamp"])
+@pytest.mark.parametrize("beside", ['"x": 1.5,', '"x": NaN,', '"signed": {},'])
+def test_words_beside_the_signed_part_change_nothing(
+    world: World, room: TrustRoom, role: str, beside: str
+) -> None:
+    """Root and timestamp are hashed by nobody, so anybody may add to their files; and no more."""
+    world.release()
+    world.director.publish_root()
+    world.assign()
+    name = "2.root.json" if role == "root" else "timestamp.json"
+    data = world.director.files[name].decode()
+    world.director.files[name] = ("{" + beside + data[1:]).encode()
+    assert len(room.cycle(known(), NOW).wanted) == 1
+    assert room.versions()[0].timestamp == world.director.timestamp.version
+    room.check()
+    world.assign(wave=2)
+    assert room.cycle(known(), NOW).wanted[0].assignment.wave == 2
+
+
+# -- a look without the network --------------------------------------------------------------------
+def test_an_older_role_that_was_not_asked_for_is_no_fault(world: World, tmp_path: Path) -> None:
+    """A new release of ``mcu`` that is not for this device leaves its memory of ``mcu`` sound."""
+    world.image.delegate("mcu")
+    room = TrustRoom(
+        world.device,
+        {"app": "gw-rev-b", "mcu": "gw-rev-b"},
+        tmp_path / "two",
+        world.director.fetch,
+        world.image.fetch,
+    )
+    room.provision(world.director.files["1.root.json"], world.image.files["1.root.json"])
+    sha = world.release("mcu/mcu-1.bin", b"one")
+    world.assign("mcu/mcu-1.bin")
+    assert len(room.cycle(known(), NOW).wanted) == 1
+    world.release("mcu/mcu-2.bin", b"two")
+    world.release()
+    world.assign()
+    assert len(room.cycle(known(committed={"mcu": sha}), NOW).wanted) == 1
+    room.check()
+    stored = tmp_path / "two" / "image" / "current" / "mcu.json"
+    metadata = json.loads(stored.read_bytes())
+    metadata["signed"]["version"] = 9
+    stored.write_text(json.dumps(metadata))
+    with pytest.raises(Refusal):
+        room.check()
+
+
+def test_a_new_root_before_the_rest_is_no_fault(world: World, room: TrustRoom) -> None:
+    """Online keys were replaced and the store went away just after the root: nothing is wrong."""
+    world.release()
+    world.assign()
+    room.cycle(known(), NOW)
+    for role in ("timestamp", "snapshot", "targets"):
+        world.director.replace_keys(role)
+    del world.director.files["timestamp.json"]
+    with pytest.raises(Outage):
+        room.cycle(known(), NOW)
+    assert room.versions()[0].root == 4
+    room.check()
 
 
 # -- time ---------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ _BROKEN = (
     EOFError,
     ValueError,
     OverflowError,
+    LookupError,
     RecursionError,
     RuntimeError,  # zipfile: encrypted members, unknown compression
 )

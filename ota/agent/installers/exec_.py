@@ -49,8 +49,8 @@ from signing.release import Release
 REFUSING = ("archive-hostile", "hardware-mismatch", "image-mismatch", "release-malformed")
 """Codes by which a vendor's updater refuses a release for good."""
 _NOT_NOW = ("no-space", "installer", "restart", "busy")
-_Digest = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
-_Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+_Digest = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

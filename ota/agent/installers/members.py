@@ -179,7 +179,7 @@ def _zip_member(
 ) -> Iterator[Member]:
     name, mode = info.orig_filename, info.external_attr >> 16
     kind = stat.S_IFMT(mode)
-    if info.is_dir():
+    if name.endswith("/"):  # is_dir() reads another form of the name, and fails on an empty one
         yield Member(name, "folder", mode or 0o755)
         return
     if kind not in {0, stat.S_IFREG, stat.S_IFLNK}:

@@ -48,7 +48,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``[components.NAME.options]`` may say."""
 
     path: str
-    mode: Annotated[str, msgspec.Meta(pattern="^0?[0-7]{3}$")] = "0644"
+    mode: Annotated[str, msgspec.Meta(pattern=r"^0?[0-7]{3}\Z")] = "0644"
     restart: reading.Argv | None = None
     restart_timeout: reading.Seconds = 60.0
 

@@ -95,7 +95,8 @@ class Tree:
     def hardlink(self, name: str, target: str) -> Parts:
         """The earlier regular file that a hard link names; else ``Refusal``."""
         parts = segments(target)[self._strip :]
-        if self._kinds.get(parts) not in {"file", "hardlink"}:
+        itself = parts == segments(name)[self._strip :]
+        if itself or self._kinds.get(parts) not in {"file", "hardlink"}:
             hostile(f"{name!r:.120}: hard link to something that is not an earlier file")
         return parts
 
