@@ -42,6 +42,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import msgspec
 
 from ota.errors import Malformed, NotFound, NotPermitted, Outage
+from ota.settings_aws import AwsSettings
 from ota.settings_store import StoreSettings
 from signing import durable, strict
 
@@ -87,6 +88,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreSettings = StoreSettings()
     registry: _Registry = _Registry()
     couriers: _Couriers = _Couriers(_Spool())
+    aws: AwsSettings = AwsSettings()
     keys: dict[str, str] = {}
     passphrases: dict[str, str] = {}
 
@@ -119,6 +121,11 @@ class Settings:
     def bucket(self) -> StoreSettings:
         """The table of the store, when it is a bucket."""
         return self.document.store
+
+    @property
+    def aws(self) -> AwsSettings:
+        """Where this workspace lives at AWS."""
+        return self.document.aws
 
     @property
     def spool(self) -> Path | None:
@@ -232,7 +239,7 @@ def _dotted(message: str) -> str:
 
 
 def _check(document: _Document, path: Path) -> None:
-    for key, what in document.store.faults():
+    for key, what in (*document.store.faults(), *document.aws.faults()):
         raise _bad(path, key, what)
     _check_registry(document.registry, path)
     spool = document.couriers.spool

@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from ota.expiry import Expiring
     from ota.fleet.allow import AllowList
     from ota.fleet.registry import Registry
+    from ota.identities.lifecycle import Lifecycle
     from ota.playbook.library import Library
     from ota.restoring import Seen
     from ota.rollout.campaign import Campaign
     from ota.rollout.drive import Progress, Until
+    from ota.syncing import Synced
     from ota.wiring_ssh import SshParts
 
 _TOKEN = string.ascii_lowercase + string.digits
@@ -181,6 +183,20 @@ class Wiring:
             now=self._clock(),
             roots=self._root_digests(),
         )
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        """Identities of devices at AWS IoT."""
+        from ota import wiring_aws  # noqa: PLC0415 - boto3 is slow to import
+
+        return wiring_aws.lifecycle(self.settings, self.registry, lambda: self.desk)
+
+    def sync_aws(self, query: str, *, listed: bool, write: bool) -> Synced:
+        """What AWS IoT knows of the fleet, as labels; both sides compared."""
+        from ota import syncing, wiring_aws  # noqa: PLC0415 - boto3 is slow to import
+
+        inventory = wiring_aws.inventory(self.settings, query, listed=listed)
+        return syncing.sync(inventory, self.registry, write=write)
 
     def _root_digests(self) -> dict[str, frozenset[str]]:
         """Digests of every root of both repositories; a device may start at any of them."""

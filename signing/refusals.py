@@ -73,6 +73,10 @@ REFUSALS: dict[str, Row] = {
     "report-incarnations": Row(
         "too many new incarnations of one device wait for a person", _REPORT
     ),
+    "certificate-key": Row(
+        "AWS IoT answered a request with a certificate for another key or name",
+        "suspect the account: aws iot describe-certificate; nothing was attached",
+    ),
     "workspace-mismatch": Row("made for another workspace", "ota rollout plan again, here"),
     "approval-mismatch": Row("the approval is for another plan or scope", "ota rollout approve"),
     "approval-expired": Row("the approval or plan has expired", "ota rollout plan, approve"),

@@ -70,6 +70,7 @@ _LIMIT: Final = frozenset(
 _INVALID: Final = frozenset(
     {"InvalidRequestException", "ValidationException", "ValidationError", "InvalidParameterValue"}
     | {"InvalidArgument", "InvalidRequest", "MalformedXML", "SerializationException"}
+    | {"InvalidQueryException"}
 )
 _SIGN_IN: Final = frozenset(
     {

@@ -25,6 +25,7 @@ from typer.exceptions import Abort, TyperException
 
 from ota.cli import (
     completion,
+    device,
     fleet,
     infra,
     init,
@@ -55,7 +56,7 @@ app = typer.Typer(
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("quickstart", epilog=quickstart.EXAMPLE)(quickstart.quickstart)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
-for noun in (key, repo, release, fleet, rollout, playbook, ssh, store, infra):
+for noun in (key, repo, release, fleet, device, rollout, playbook, ssh, store, infra):
     app.add_typer(noun.app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,13 @@ Select = Annotated[
 ]
 DeviceId = Annotated[str, typer.Argument(metavar="DEVICE", help="The device's id.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
+
+
+class Source(StrEnum):
+    """Where devices are known besides here."""
+
+    aws = "aws"
+
 
 _LIST = ("id", "state", "courier", "running", "last_seen", "labels")
 
@@ -155,6 +163,30 @@ def export(
     else:
         durable.replace(out, text.encode())
         session.say(f"{out}: written")
+
+
+@app.command(epilog="Example: ota fleet sync aws --dry-run")
+def sync(
+    ctx: typer.Context,
+    source: Annotated[Source, typer.Argument(help="Where from.")],
+    query: Annotated[str, typer.Option(help="Of fleet indexing: thingName:press-*.")] = "",
+    listed: Annotated[
+        bool, typer.Option("--list", help="List things: for accounts without fleet indexing.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Bring what AWS IoT knows of devices over as labels, and compare both sides.
+
+    It registers and retires nobody: what differs is listed.
+    """
+    del source  # there is one so far
+    session = sessions.of(ctx)
+    found = session.wiring.sync_aws(query, listed=listed, write=not dry_run)
+    session.rows(
+        [{"device": r.device, "finding": r.finding, "detail": r.detail} for r in found.rows],
+        ("device", "finding", "detail"),
+    )
+    session.say(f"{found.things} things, {found.devices} devices, {found.written} written")
 
 
 @app.command("list", epilog="Example: ota fleet list -l site=lyon -o csv")

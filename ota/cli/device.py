@@ -1,0 +1,104 @@
+"""``ota device``: a device's identity at AWS IoT, from its request to its revocation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ota.cli import inputs
+from ota.cli import session as sessions
+
+if TYPE_CHECKING:
+    from ota.identities.record import Record
+
+app = typer.Typer(
+    name="device", no_args_is_help=True, help="A device's identity at AWS IoT: enrol, revoke."
+)
+DeviceId = Annotated[
+    str, typer.Argument(metavar="DEVICE", help="The device's id; its thing's name.")
+]
+
+
+@app.callback()
+def device() -> None:
+    """A device's identity at AWS IoT: enrol, revoke."""
+
+
+@app.command(epilog="Example: ota device enroll press-07 --csr press-07.csr --out press-07.crt")
+def enroll(
+    ctx: typer.Context,
+    device: DeviceId,
+    csr: Annotated[Path, typer.Option(help="The device's own certificate request, PEM.")],
+    out: Annotated[Path, typer.Option(help="Where the certificate is written.")],
+) -> None:
+    """Give a registered device a certificate of its own, policies and thing, active at last.
+
+    The private key stays on the device: it makes the request, its common name is the device's
+    id. Repeat the command after a failure: it goes on where it stopped.
+    """
+    from ota.identities import csr as requests  # noqa: PLC0415 - `ota --help` stays quick
+    from signing import durable  # noqa: PLC0415 - the same
+
+    session = sessions.of(ctx)
+    pem = inputs.read(csr, requests.LIMIT, "certificate request")
+    lifecycle = session.wiring.lifecycle
+
+    def keep(certificate: str) -> None:
+        durable.replace(out, certificate.encode())
+
+    record = lifecycle.enrol(device, pem, keep, sessions.now())
+    session.record({**_shown(record), "certificate": str(out)})
+
+
+@app.command(epilog="Example: ota device revoke press-07 --yes")
+def revoke(
+    ctx: typer.Context,
+    device: DeviceId,
+    keep_registered: Annotated[
+        bool,
+        typer.Option("--keep-registered", help="Only its certificates: it gets a new TLS key."),
+    ] = False,
+) -> None:
+    """Take a device's certificates, its orders and its voice: it is retired.
+
+    What is ours is done first, so it holds even while AWS does not answer; repeat it then.
+    """
+    session = sessions.of(ctx)
+    what = "its certificates will be revoked"
+    session.confirm(f"{device}: {what}{'' if keep_registered else ', and it will be retired'}")
+    if not keep_registered:
+        session.wiring.unlock_director()
+    found = session.wiring.lifecycle.revoke(device, sessions.now(), keep_registered=keep_registered)
+    session.record(
+        {
+            "device": device,
+            "revoked": list(found.certificates),
+            "retired": not keep_registered,
+            "old_orders_can_be_replayed_until": found.exposed,
+        }
+    )
+
+
+@app.command(epilog="Example: ota device show press-07 -o json")
+def show(ctx: typer.Context, device: DeviceId) -> None:
+    """What was done for a device at AWS IoT, and what AWS says of it now."""
+    session = sessions.of(ctx)
+    record, certificates = session.wiring.lifecycle.look(device)
+    session.details(
+        {
+            "device": device,
+            **(_shown(record) if record else {"state": "not enrolled"}),
+            "certificates": [{"id": c.id, "status": c.status} for c in certificates],
+        }
+    )
+
+
+def _shown(record: Record) -> dict[str, Any]:
+    return {
+        "device": record.device,
+        "state": record.state,
+        "key": record.key,
+        "certificate_id": record.certificate_id,
+    }
