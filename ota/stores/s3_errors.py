@@ -66,7 +66,10 @@ _TOLD = re.compile(
     r"User: (?P<who>\S{1,300}) is not authorized to perform: (?P<action>[a-z0-9-]{1,30}:\w{1,60})"
     r"(?: on resource: \"?(?P<resource>[^\s\"]{1,400})\"?)?(?P<why>.{0,200})"
 )
-_NAMED = re.compile(r"arn:[\w-]+:(?:sts|iam)::\d*:(?:assumed-)?(role|user)/(?:.*?/)?([\w+=,.@-]+)")
+_NAMED = re.compile(
+    r"arn:[\w-]+:(?:sts::\d*:assumed-(?P<a>role)/(?P<b>[\w+=,.@-]+)/.*"
+    r"|iam::\d*:(?P<c>role|user)/(?:[!-~]*/)?(?P<d>[\w+=,.@-]+))"
+)
 _MAYBE_ABSENT = "; without s3:ListBucket S3 says the same of what is not there"
 
 
@@ -173,8 +176,8 @@ def _denied(message: str, attempt: Attempt) -> NotPermitted:
         call.resource if action == call.action else "the key of these objects"
     )
     why = shown(told["why"], 200) if told else ""
-    named = _NAMED.match(who)
-    whose = f"the {named[1]} {named[2]}" if named else f"the {call.role} role"
+    named = _NAMED.fullmatch(who)
+    whose = " ".join(filter(None, ("the", *named.groups()))) if named else f"the {call.role} role"
     return NotPermitted(
         f"{attempt.subject}: {whose} may not {action} on {resource}"
         f"{f' ({why})' if why else ''}{_MAYBE_ABSENT if attempt.operation in _READS else ''}",

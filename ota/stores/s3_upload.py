@@ -95,21 +95,27 @@ class Uploader:
 
     def upload(self, item: Upload, progress: Progress | None) -> None:
         """See ``S3Store.upload``."""
-        tell = progress or (lambda _done: None)
         # (1)
         if not self._there(item, None):
-            # (2)
-            with survey(item, self._size(item.length)) as source:
-                with suppress(Unmet):  # another publisher was first
-                    if len(source.digests) == 1:
-                        self._bucket.create(item.name, source.piece(0), "image")  # (3)
-                        tell(item.length)
-                    else:
-                        self._in_parts(source, tell)
-                # (7)
-                if not self._there(item, source):
-                    raise _unkept(item)
+            try:
+                self._send(item, progress or (lambda _done: None))
+            except Malformed:
+                self._abandon(item)
+                raise
         self._forget(item.name)
+
+    def _send(self, item: Upload, tell: Progress) -> None:
+        # (2)
+        with survey(item, self._size(item.length)) as source:
+            with suppress(Unmet):  # another publisher was first
+                if len(source.digests) == 1:
+                    self._bucket.create(item.name, source.piece(0), "image")  # (3)
+                    tell(item.length)
+                else:
+                    self._in_parts(source, tell)
+            # (7)
+            if not self._there(item, source):
+                raise _unkept(item)
 
     # -- what is there -------------------------------------------------------------------------
     def _there(self, item: Upload, source: Surveyed | None) -> bool:
@@ -140,56 +146,56 @@ class Uploader:
 
     def _size(self, length: int) -> int:
         """The size of parts; a function of the length alone, so that a resumed one cuts alike."""
-        least = -(-length // _MOST_PARTS)
-        return max(self._part, -(-least // _MIB) * _MIB)
+        if length <= self._part * _MOST_PARTS:
+            return self._part
+        return -(-length // _MOST_PARTS // _MIB) * _MIB
 
     # -- parts -----------------------------------------------------------------------------------
     def _in_parts(self, source: Surveyed, tell: Progress) -> None:
         for last in (False, True):
-            work = _Work(source, self._remembered(source) or self._begin(source))
+            work = _Work(source, self._remembered(source.item) or self._begin(source.item))
             try:
                 # (4)
                 parts = self._listed(work)
                 # (5)
-                self._send(work, parts, tell)
+                self._send_parts(work, parts, tell)
                 # (6)
                 self._complete(work, parts)
             except (NoUpload, Conflict, _Contradiction) as e:
-                self._abort(work)
+                self._abort(work.name, work.upload)
                 if self._there(source.item, source):
                     return
                 if last:
                     raise _unkept(source.item) from e
-            except (Malformed, Unmet):
-                self._abort(work)
+            except Unmet:
+                self._abort(work.name, work.upload)
                 raise
             else:
                 return
 
-    def _remembered(self, source: Surveyed) -> str:
+    def _remembered(self, item: Upload) -> str:
         """The id of the upload that was begun for exactly this, or ""."""
-        data = durable.read(self._path(source.item.name), _LIMIT, "upload")
+        data = durable.read(self._path(item.name), _LIMIT, "upload")
         try:
             found = msgspec.json.decode(data or b"", type=_Begun, strict=True)
         except msgspec.MsgspecError:
             return ""
-        return found.upload if found == self._begun(source, found.upload) else ""
+        return found.upload if found == self._begun(item, found.upload) else ""
 
-    def _begun(self, source: Surveyed, upload: str) -> _Begun:
-        item = source.item
-        return _Begun(self._bucket.name, item.name, item.sha256, item.length, source.part, upload)
+    def _begun(self, item: Upload, upload: str) -> _Begun:
+        part = self._size(item.length)
+        return _Begun(self._bucket.name, item.name, item.sha256, item.length, part, upload)
 
-    def _begin(self, source: Surveyed) -> str:
-        name = source.item.name
+    def _begin(self, item: Upload) -> str:
         answer = self._bucket.call(
             "create_multipart_upload",
-            name,
+            item.name,
             ChecksumAlgorithm="SHA256",
             ChecksumType="COMPOSITE",
-            **self._bucket.written(name, "image"),
+            **self._bucket.written(item.name, "image"),
         )
-        begun = self._begun(source, str(answer["UploadId"]))
-        durable.replace(self._path(name), msgspec.json.encode(begun), mode=0o600)
+        begun = self._begun(item, str(answer["UploadId"]))
+        durable.replace(self._path(item.name), msgspec.json.encode(begun), mode=0o600)
         return begun.upload
 
     def _listed(self, work: _Work) -> dict[int, str]:
@@ -205,7 +211,7 @@ class Uploader:
             found[index + 1] = str(part["ETag"])
         return found
 
-    def _send(self, work: _Work, parts: dict[int, str], tell: Progress) -> None:
+    def _send_parts(self, work: _Work, parts: dict[int, str], tell: Progress) -> None:
         """Send what is missing from ``parts``, and add it there; stops at the first trouble."""
         source = work.source
         missing = [n for n in range(1, len(source.digests) + 1) if n not in parts]
@@ -250,11 +256,17 @@ class Uploader:
             IfNoneMatch="*",
         )
 
-    def _abort(self, work: _Work) -> None:
+    def _abandon(self, item: Upload) -> None:
+        """The source is not what was begun with: its parts are of no use."""
+        upload = self._remembered(item)
+        if upload:
+            self._abort(item.name, upload)
+
+    def _abort(self, name: str, upload: str) -> None:
         """Drop the parts, as far as S3 lets us; the lifecycle rule drops what is left."""
         with suppress(OtaError):
-            self._bucket.call("abort_multipart_upload", work.name, UploadId=work.upload)
-        self._forget(work.name)
+            self._bucket.call("abort_multipart_upload", name, UploadId=upload)
+        self._forget(name)
 
     def _forget(self, name: str) -> None:
         if self._path(name).exists():
