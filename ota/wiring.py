@@ -1,4 +1,4 @@
-"""Settings -> adapters -> use cases: the only module that knows both sides.
+"""Settings -> adapters -> use cases: with its parts beside it, the only place that knows both sides.
 
 Everything is made when it is first asked for, with plain constructor arguments, so that a
 command pays for what it uses only, and a test can build the same parts by hand.
@@ -12,38 +12,31 @@ import contextlib
 import dataclasses
 import secrets
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ota import joining, refreshing, repostatus, settings_edit, wiring_store
-from ota.catalogue import StoreCatalogue
-from ota.director import DirectorDesk
-from ota.errors import Busy, Misuse, NotFound
+from ota import joining, refreshing, repostatus, wiring_store
+from ota.errors import Busy, NotFound
 from ota.joining import Joined
-from ota.keyring import Holder, Keyring
 from ota.opened import REPOSITORIES
-from ota.ports import ArtifactStore, Clock, Courier
+from ota.ports import Courier
 from ota.refreshing import Refreshed
 from ota.release import Releases
-from ota.repo import Repositories
 from ota.repostatus import Finding
-from ota.settings import Settings
+from ota.wiring_parts import Parts
 from signing import plan as plans
-from signing import policy as policies
 from signing import statement, strict
 from signing.assignment import Assignment
 from signing.ceremony import Repository
 from signing.plan import Plan
-from signing.policy import Policy
 from signing.report import Versions
 
 if TYPE_CHECKING:
     from ota.expiry import Expiring
     from ota.fleet.allow import AllowList
-    from ota.fleet.registry import Registry
     from ota.identities.lifecycle import Lifecycle
     from ota.playbook.library import Library
     from ota.restoring import Seen
@@ -55,69 +48,8 @@ if TYPE_CHECKING:
 _TOKEN = string.ascii_lowercase + string.digits
 
 
-class Wiring:
-    """The parts of one workspace. ``ask(prompt)`` asks a person for a secret."""
-
-    def __init__(self, settings: Settings, ask: Callable[[str], str], clock: Clock) -> None:
-        self.settings = settings
-        self._ask = ask
-        self._clock = clock
-
-    def close(self) -> None:
-        """Let go of the registry, where it was opened."""
-        if "registry" in self.__dict__:
-            self.registry.close()
-
-    # -- who signs -----------------------------------------------------------------------------
-    @cached_property
-    def policy(self) -> Policy:
-        """The role policies; ``Malformed`` names file and key."""
-        return policies.load(self.settings.policies)
-
-    @cached_property
-    def keyring(self) -> Keyring:
-        """Keys of the keyholders."""
-        return self._keyring(self.settings)
-
-    def _keyring(self, settings: Settings) -> Keyring:
-        return Keyring(
-            self.policy,
-            settings.key_uri,
-            settings.workspace,
-            lambda name: settings.passphrase(name, self._ask),
-            settings.env,
-        )
-
-    def import_key(self, name: str, uri: str | None, pem: bytes | None, *, prove: bool) -> Holder:
-        """Take a key from where it lives; its public half and its URI are written when it is good."""
-        if uri is None:
-            return self.keyring.take(name, None, pem)
-        settings_edit.check_key(self.settings, name, uri)
-        ring = self._keyring(self.settings.with_key(name, uri))
-        holder = ring.take(name, uri, pem, prove=prove)
-        settings_edit.add_key(self.settings, name, uri)
-        return holder
-
-    def new_passphrase(self, name: str) -> bytes:
-        """The passphrase of a key to be made; a prompt is answered twice."""
-        return self.settings.passphrase(name, self._ask_twice)
-
-    def _ask_twice(self, prompt: str) -> str:
-        first = self._ask(prompt)
-        if self._ask(f"{prompt}, again") != first:
-            raise Misuse("the two passphrases differ", code="passphrase", remedy="try again")
-        return first
-
-    # -- what may run, and what shall ------------------------------------------------------------
-    @cached_property
-    def store(self) -> ArtifactStore:
-        """Where signed bytes lie for devices to fetch: a folder or a bucket."""
-        return wiring_store.make(self.settings)
-
-    @cached_property
-    def repositories(self) -> Repositories:
-        """Both repositories; a passphrase is asked for when something is signed."""
-        return Repositories(self.settings.workspace, self.policy, self.store, self.keyring.deferred)
+class Wiring(Parts):
+    """What a workspace can do: the use cases over its parts."""
 
     @cached_property
     def releases(self) -> Releases:
@@ -131,36 +63,7 @@ class Wiring:
 
         return Library(self.repositories, self.store, self._in_use)
 
-    @cached_property
-    def catalogue(self) -> StoreCatalogue:
-        """The image repository, verified when its timestamp changes."""
-        return StoreCatalogue(
-            self.policy,
-            self.store,
-            lambda: self.repositories.anchor("image"),
-            self._clock,
-            self.repositories.memory,
-        )
-
-    @cached_property
-    def desk(self) -> DirectorDesk:
-        """Director metadata of devices."""
-        return DirectorDesk(self.repositories.director(), self.repositories.publisher)
-
-    def unlock_director(self) -> None:
-        """Open the director's online key now, before anything is written."""
-        repos = self.repositories
-        for name in repos.online.names(repos.root("director"), "targets"):
-            self.keyring.signer(name)
-
     # -- the fleet -------------------------------------------------------------------------------
-    @cached_property
-    def registry(self) -> Registry:
-        """The registry of devices."""
-        from ota.fleet.registry import Registry  # noqa: PLC0415 - SQLAlchemy is slow to import
-
-        return Registry(self.settings.registry_url)
-
     def join(
         self,
         enrolments: Sequence[bytes],

@@ -1,0 +1,121 @@
+"""The parts of one workspace that use cases are made of: keys, repositories, store, registry.
+
+Everything is made when it is first asked for, with plain constructor arguments. ``ota/wiring.py``
+adds the use cases.
+
+>>> Parts(settings.load(Path("plant"), os.environ), ask, clock).repositories
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ota import settings_edit, wiring_store
+from ota.catalogue import StoreCatalogue
+from ota.director import DirectorDesk
+from ota.errors import Misuse
+from ota.keyring import Holder, Keyring
+from ota.ports import ArtifactStore, Clock
+from ota.repo import Repositories
+from ota.settings import Settings
+from signing import policy as policies
+from signing.policy import Policy
+
+if TYPE_CHECKING:
+    from ota.fleet.registry import Registry
+
+
+class Parts:
+    """The parts. ``ask(prompt)`` asks a person for a secret."""
+
+    def __init__(self, settings: Settings, ask: Callable[[str], str], clock: Clock) -> None:
+        self.settings = settings
+        self._ask = ask
+        self._clock = clock
+
+    def close(self) -> None:
+        """Let go of the registry, where it was opened."""
+        if "registry" in self.__dict__:
+            self.registry.close()
+
+    # -- who signs -----------------------------------------------------------------------------
+    @cached_property
+    def policy(self) -> Policy:
+        """The role policies; ``Malformed`` names file and key."""
+        return policies.load(self.settings.policies)
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Keys of the keyholders."""
+        return self._keyring(self.settings)
+
+    def _keyring(self, settings: Settings) -> Keyring:
+        return Keyring(
+            self.policy,
+            settings.key_uri,
+            settings.workspace,
+            lambda name: settings.passphrase(name, self._ask),
+            settings.env,
+        )
+
+    def import_key(self, name: str, uri: str | None, pem: bytes | None, *, prove: bool) -> Holder:
+        """Take a key from where it lives; its public half and its URI are written when it is good."""
+        if uri is None:
+            return self.keyring.take(name, None, pem)
+        settings_edit.check_key(self.settings, name, uri)
+        ring = self._keyring(self.settings.with_key(name, uri))
+        holder = ring.take(name, uri, pem, prove=prove)
+        settings_edit.add_key(self.settings, name, uri)
+        return holder
+
+    def new_passphrase(self, name: str) -> bytes:
+        """The passphrase of a key to be made; a prompt is answered twice."""
+        return self.settings.passphrase(name, self._ask_twice)
+
+    def _ask_twice(self, prompt: str) -> str:
+        first = self._ask(prompt)
+        if self._ask(f"{prompt}, again") != first:
+            raise Misuse("the two passphrases differ", code="passphrase", remedy="try again")
+        return first
+
+    # -- what may run, and what shall ------------------------------------------------------------
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """Where signed bytes lie for devices to fetch: a folder or a bucket."""
+        return wiring_store.make(self.settings)
+
+    @cached_property
+    def repositories(self) -> Repositories:
+        """Both repositories; a passphrase is asked for when something is signed."""
+        return Repositories(self.settings.workspace, self.policy, self.store, self.keyring.deferred)
+
+    @cached_property
+    def catalogue(self) -> StoreCatalogue:
+        """The image repository, verified when its timestamp changes."""
+        return StoreCatalogue(
+            self.policy,
+            self.store,
+            lambda: self.repositories.anchor("image"),
+            self._clock,
+            self.repositories.memory,
+        )
+
+    @cached_property
+    def desk(self) -> DirectorDesk:
+        """Director metadata of devices."""
+        return DirectorDesk(self.repositories.director(), self.repositories.publisher)
+
+    def unlock_director(self) -> None:
+        """Open the director's online key now, before anything is written."""
+        repos = self.repositories
+        for name in repos.online.names(repos.root("director"), "targets"):
+            self.keyring.signer(name)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of devices."""
+        from ota.fleet.registry import Registry  # noqa: PLC0415 - SQLAlchemy is slow to import
+
+        return Registry(self.settings.registry_url)
