@@ -273,13 +273,16 @@ class Feed(Protocol):
     """The device's side of a courier."""
 
     def next(self, timeout: float) -> Hint | None:
-        """Wait up to ``timeout`` seconds for a hint."""
+        """Wait up to ``timeout`` seconds for a hint; ``Outage`` while none can come."""
 
     def done(self, hint: Hint) -> None:
         """The hint was looked at; do not offer it again."""
 
     def send(self, counter: int, report: bytes) -> None:
         """Hand over one signed report; raises ``Outage`` and may be repeated byte for byte."""
+
+    def close(self) -> None:
+        """Let go of connections; may be called twice."""
 
 
 class VerifiedBytes(Protocol):

@@ -29,6 +29,7 @@ from rules import RULES  # noqa: E402 - the same folder, on the path of scripts 
 from ota.agent import config, health  # noqa: E402 - the path is set just above
 from ota.agent import states as agent_states  # noqa: E402 - the same
 from ota.agent.download import DownloadLimits  # noqa: E402 - the same
+from ota.agent.feeds import options as feed_options  # noqa: E402 - the same
 from ota.agent.installers import dir_symlink, exec_, single_file  # noqa: E402 - the same
 from ota.infra import render, stacks, values  # noqa: E402 - the same
 from ota.rollout import states as rollout_states  # noqa: E402 - the same
@@ -44,8 +45,26 @@ CONFIG = {
     "store": "where it fetches: `https://`, loopback `http://`, or `file://`",
     "reboot": "argv that reboots, for installers that ask for it; without it somebody else does",
     "security_soak": "how long a security fix runs before a lower previous is dropped for ever",
-    "feed.kind": '`"spool"` or `"none"`: without a feed it only polls, and keeps its reports',
-    "feed.path": "absolute; the device's own spool folder",
+    "identity.key": "of reports: a file that provisioning makes, or "
+    "`hsm:ID?label=TOKEN&module=PATH`, made on the token by you",
+    "identity.pin": "of the token: `file:/PATH` or `env:NAME`",
+    "feed.kind": '`"spool"`, `"iot-jobs"` or `"none"`: without a feed it only polls, and keeps its reports',
+    "feed.path": "`spool`: absolute; the device's own spool folder",
+    "feed.endpoint": "`iot-jobs`, like all that follow: the broker's host name; on AWS `aws iot "
+    "describe-endpoint --endpoint-type iot:Data-ATS`",
+    "feed.certificate": "absolute; of this agent alone",
+    "feed.key": "absolute, mode 0600; or `hsm:OBJECT?label=TOKEN&module=PATH` (extra `crt`)",
+    "feed.ca": "absolute; who vouches for the broker. Empty: the system's own list",
+    "feed.pin": "of the token: `file:/PATH` or `env:NAME`",
+    "feed.port": "MQTT 5 over TLS; on 443 with AWS's ALPN name",
+    "feed.thing": "the device's id where it is left out",
+    "feed.client_id": "`THING-ota` where it is left out; two connections with one id evict each other",
+    "feed.fallback": "what to try, in this order, where `port` does not work",
+    "feed.https_port": "of the Jobs service over HTTPS; on 443 with AWS's ALPN name",
+    "feed.poll": "between questions over HTTPS",
+    "feed.timeout": "of one question to the broker",
+    "feed.keepalive": "of the MQTT connection",
+    "feed.start_jitter": "random share of it before the first connection of `run`",
     "poll.interval": "between looks without a hint",
     "poll.jitter": "a random share of the interval, added to it",
     "limits.minimum_rate": "bytes per second over the window; slower is an outage",
@@ -134,16 +153,21 @@ def _default(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return f'`"{value}"`'
+    if isinstance(value, tuple):
+        return f"`{list(value)}`".replace("'", '"')
     return f"`{value:,}`".replace(",", "_")
 
 
 def agent_toml() -> str:
     """Every key of agent.toml."""
     found: dict[str, str] = {}
-    tables = ("components", "feed", "poll", "limits", "may_install")
+    tables = ("components", "feed", "identity", "poll", "limits", "may_install")
     found.update(fields(config.Config, skip=tables))
+    found["feed.kind"] = f'`"{config.NoFeedOptions().kind}"`'
     for name, kind in (
-        ("feed", config.FeedConfig),
+        ("identity", config.IdentityConfig),
+        ("feed", feed_options.SpoolOptions),
+        ("feed", feed_options.IotJobsOptions),
         ("poll", config.Poll),
         ("limits", DownloadLimits),
         ("may_install", config.Hook),

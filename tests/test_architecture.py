@@ -70,6 +70,8 @@ ONLY_IN = {
     "boto3": ("ota.aws.", "ota.couriers.", "ota.stores.", "ota.fleet.aws", "signing.keys"),
     "botocore": ("ota.aws.", "ota.couriers.", "ota.stores.", "ota.fleet.aws", "signing.keys"),
     "paramiko": ("ota.couriers.ssh",),
+    "paho": ("ota.agent.feeds.wire_paho",),
+    "awscrt": ("ota.agent.feeds.wire_crt",),
     "typer": ("ota.cli.",),
     "rich": ("ota.cli.", "ota.quickstart"),
     "sqlalchemy": ("ota.fleet.", "ota.rollout.journal"),

@@ -8,7 +8,8 @@ A cycle:
 4. end updates that the director withdrew; tell what is held, denied or refused;
 5. apply what is wanted, one component after the other (``ota/agent/apply.py``);
 6. after its soak, let a security fix drop a lower previous and raise the floor (rule 5);
-7. tell what is installed, if that changed; hand over reports.
+7. tell what is installed, if that changed; answer hints (``ota/agent/answers.py``); hand over
+   reports.
 
 Only ``Refusal``, ``Stale`` and ``Outage`` come out of a cycle, after they were reported; the
 loop goes on. A hint causes one cycle, whatever it says.
@@ -23,10 +24,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from ota.agent import floors, hints, parts, states
+from ota.agent import answers, floors, hints, parts, states
 from ota.agent.apply import Applier
 from ota.agent.endings import Result
+from ota.agent.state import Ended
 from ota.agent.trust import Cycle, Known, TrustRoom, Wanted
+from ota.agent.waiting import FIRST_RETRY, Waiting
 from ota.ports import Feed, Hint
 from signing.assignment import Assignment
 from signing.errors import OtaError, Outage, Refusal
@@ -34,7 +37,6 @@ from signing.errors import OtaError, Outage, Refusal
 AT_ONCE: Final = 32
 """Most hints that are looked at for one cycle."""
 _PATIENCE: Final = 6 * 3600.0
-_FIRST_RETRY: Final = 15.0
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Agent:
             floors.settle(self.state, self.components, self.machine, self.security_soak)
             self._tidy(cycle)
             self.reporter.inventory()
+            answers.answer(cycle, self.known().committed, self.state, self.reporter)
         except OtaError as e:
             self._trouble(e)
             raise
@@ -95,9 +98,9 @@ class Agent:
             clock_floor=self.state.clock_floor,
         )
 
-    def flush(self) -> None:
-        """Hand over reports that wait."""
-        self.reporter.flush(self.feed)
+    def flush(self) -> bool:
+        """Hand over reports that wait; whether none is left."""
+        return self.reporter.flush(self.feed)
 
     def _trouble(self, error: OtaError) -> None:
         """Report it; where even that fails, the first error is the one to know."""
@@ -137,6 +140,8 @@ class Agent:
             return
         with self.state.transaction():
             self.state.close_order(assignment, "denied")
+            ended = Ended(assignment.order, "failed", "IDLE", "denied")
+            self.state.remember_ending(assignment.component, ended)
             self.reporter.denied(assignment, version)
 
     def _apply(self, cycle: Cycle) -> list[Result]:
@@ -177,7 +182,7 @@ class Agent:
         count = self._refusals.get(order, (0, 0.0))[0] + 1
         self._refusals.clear()
         if result.outcome == "refused":
-            pause = min(_PATIENCE, _FIRST_RETRY * 2**count)
+            pause = min(_PATIENCE, FIRST_RETRY * 2**count)
             self._refusals[order] = (count, self.machine.monotonic() + pause)
 
     # -- the loop ------------------------------------------------------------------------------
@@ -190,26 +195,34 @@ class Agent:
             self.reporter.hint = ""
 
     def _take(self, hint: Hint | None) -> None:
-        """Judge hints and be done with them. A feed that fails stops no cycle."""
+        """Judge hints and be done with them. A feed that fails stops no cycle.
+
+        A hint that the feed can not be done with would come again at once: that feed is not
+        listened to until the next look.
+        """
         self._deaf = False
-        try:
-            for _ in range(AT_ONCE):
-                if hint is None:
-                    return
-                self.reporter.hint = self._judge(hint)
-                self.feed.done(hint)
-                hint = self.feed.next(0.0)
-        except Outage:
+        for _ in range(AT_ONCE):
+            if hint is None:
+                return
+            self.reporter.hint = self._judge(hint)
             self._deaf = True
+            with suppress(Outage):
+                self.feed.done(hint)
+                self._deaf = False
+                hint = self.feed.next(0.0)
+                continue
+            return
 
     def _judge(self, hint: Hint) -> str:
         """The order that a hint names; a foreign or malformed hint is reported, each time."""
         try:
-            return hints.read(hint.data, self.device).order
+            order = hints.read(hint.data, self.device).order
         except Refusal as e:
             self.reporter.hint = e.subject
             self.reporter.refused_hint(e)
             return e.subject
+        answers.asked(self.reporter, order)
+        return order
 
     def run(
         self,
@@ -224,6 +237,7 @@ class Agent:
         the next look comes sooner, and later again the longer the trouble lasts.
         """
         self.applier.stopping = stopped
+        waiting = Waiting(self.feed, self.state, self.machine, self.flush, log)
         hint: Hint | None = None
         failures = 0
         while not stopped():
@@ -234,29 +248,11 @@ class Agent:
                 log(e)
                 failures += 1
             pause = delay(interval, failures) * (1 + jitter * random.random())  # noqa: S311 - spreads load
-            hint = self._wait(pause, stopped, listen=not self._deaf)
-
-    def _wait(
-        self, seconds: float, stopped: Callable[[], bool], *, listen: bool = True
-    ) -> Hint | None:
-        """A hint, or None after ``seconds``. A feed that fails is not asked again at once."""
-        until = self.machine.monotonic() + seconds
-        while (left := until - self.machine.monotonic()) > 0 and not stopped():
-            turn = min(left, 1.0)
-            try:
-                hint = self.feed.next(turn) if listen else None
-            except Outage:
-                listen = False
-                continue
-            if hint is not None:
-                return hint
-            if not listen:
-                self.machine.sleep(turn)
-        return None
+            hint = waiting.hint(pause, stopped, listen=not self._deaf)
 
 
 def delay(interval: float, failures: int) -> float:
     """Seconds to the next look after so many failures in a row; never more than ``interval``."""
     if failures == 0:
         return interval
-    return float(min(interval, _FIRST_RETRY * 2 ** min(failures - 1, 16)))
+    return float(min(interval, FIRST_RETRY * 2 ** min(failures - 1, 16)))

@@ -57,7 +57,7 @@ class Applier:
     machine: Machine
     known: Callable[[], Known]
     clock: Callable[[], datetime]
-    flush: Callable[[], None]
+    flush: Callable[[], object]
     stopping: Callable[[], bool] = bool
 
     def __post_init__(self) -> None:

@@ -64,7 +64,9 @@ def opened(config: Config) -> Iterator[Agent]:
                 if name not in state.floors():
                     with contextlib.suppress(Outage):  # it concerns this component alone
                         parts.adopt(name, config.components[name], part, state, wall_clock())
-            yield _agent(config, state, made)
+            agent = _agent(config, state, made)
+            with contextlib.closing(agent.feed):
+                yield agent
         finally:
             state.close()
 
@@ -95,10 +97,10 @@ def _state(config: Config) -> State:
 def _agent(config: Config, state: State, made: dict[str, parts.Component]) -> Agent:
     source = downloader(config)
     trust = trust_room(config, source)
-    feed = feeds.create(config.feed.kind, config.feed.path, config.device)
+    feed = feeds.create(config.feed, config.device)
     reporter = Reporter(
         device=config.device,
-        signer=identity.load(config.state / "identity"),
+        signer=identity.load(config.state / "identity", config.identity),
         state=state,
         components=made,
         versions=trust.versions,

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
+from ota.agent import secret
 from ota.agent.download import DownloadLimits, check_url
+from ota.agent.feeds.options import ON_TOKEN, NoFeedOptions, Options
 from ota.agent.options import Argv, Seconds
 from signing import durable, strict
 from signing.errors import Malformed, NotFound, OtaError
@@ -48,11 +50,24 @@ class ComponentConfig(Strict, frozen=True, kw_only=True, forbid_unknown_fields=T
     factory: Factory = Factory()
 
 
-class FeedConfig(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[feed]``: how hints come and reports go. ``none``: the agent only polls."""
+class IdentityConfig(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[identity]``: the key that signs reports.
 
-    kind: Literal["spool", "none"] = "none"
-    path: str = ""
+    ``key`` "" is a file that provisioning makes; ``hsm:ID?label=TOKEN&module=PATH`` is on a
+    token, made there by the owner, with its ``pin`` by reference.
+    """
+
+    key: str = ""
+    pin: str = ""
+
+    def check(self) -> None:
+        """``Malformed`` names the key."""
+        if self.key:
+            if not self.key.startswith(ON_TOKEN):
+                raise Malformed("identity.key: not hsm:[ID][?label=TOKEN][&module=PATH]")
+            secret.check(self.pin, "identity.pin")
+        elif self.pin:
+            raise Malformed("identity.pin: only a key on a token has one")
 
 
 class Poll(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +94,8 @@ class Config(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state_dir: str
     store: str
     components: dict[str, ComponentConfig]
-    feed: FeedConfig = FeedConfig()
+    feed: Options = NoFeedOptions()
+    identity: IdentityConfig = IdentityConfig()
     poll: Poll = Poll()
     limits: dict[str, int | float] = {}
     may_install: Hook | None = None
@@ -135,8 +151,8 @@ def _check(config: Config) -> None:
             strict.version_text(component.factory.version, f"components.{name}.factory.version")
         if component.factory.path:
             split_path(component.factory.path, name)
-    if config.feed.kind == "spool" and not config.feed.path.startswith("/"):
-        raise Malformed("feed.path: an absolute path is needed for the spool")
+    config.feed.check()
+    config.identity.check()
     try:
         unknown = set(config.limits) - set(DownloadLimits.__dataclass_fields__)
         if unknown:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ota.agent.download import Downloader
 from ota.agent.parts import Component
 from ota.agent.report import Reporter
-from ota.agent.state import State, Update
+from ota.agent.state import Ended, State, Update
 from signing.errors import OtaError, Outage
 from signing.report import Outcome
 
@@ -50,6 +50,8 @@ class Endings:
         self.state.put(f"needs_human {update.component}", stuck)
         self.state.end(update.component)
         order = update.assignment.order
+        ended = Ended(order, outcome, update.state, update.code)
+        self.state.remember_ending(update.component, ended)
         return Result(update.component, order, outcome, update.code, update.detail)
 
     def fail(self, update: Update, part: Component | None, code: str, detail: str) -> Result:

@@ -77,7 +77,7 @@ def provision(config: Config, roots: Roots, now: datetime) -> Path:
     with durable.locked(config.state / "lock"):
         # (1), (2)
         build.trust_room(config, build.downloader(config)).provision(roots.director, roots.image)
-        signer = identity.make(config.state / "identity")
+        signer = identity.make(config.state / "identity", config.identity)
         state = State.open(config.state, create=True)
         try:
             # (3)

@@ -27,12 +27,18 @@ from signing.errors import OtaError, Outage, Refusal, Stale
 from signing.report import Event, Outcome, Report, UpdateState, Versions
 
 _DETAIL = 400
+NOT_ASSIGNED = "not-assigned"
+"""Code of the answer to a hint whose order the director does not assign to this device."""
+_PHASE: dict[str, str] = {"committed": "DONE", "reverted": "ROLLED_BACK", "failed": "FAILED"}
 _WEIGHT: dict[Event, int] = {"outcome": 2, "refusal": 1}
 
 
 @dataclass
 class Reporter:
-    """``versions`` are the trusted ones of director and image repository; ``now`` the used time."""
+    """``versions`` are the trusted ones of director and image repository; ``now`` the used time.
+
+    ``asked`` are orders that hints named and that no report has spoken of since.
+    """
 
     device: str
     signer: Signer
@@ -41,6 +47,7 @@ class Reporter:
     versions: Callable[[], tuple[Versions, Versions]]
     now: Callable[[], datetime]
     hint: str = field(default="")
+    asked: dict[str, None] = field(default_factory=dict)
 
     # -- what happened -------------------------------------------------------------------------
     def inventory(self) -> None:
@@ -69,6 +76,34 @@ class Reporter:
             detail=update.detail,
             health=health,
         )
+
+    def again(self, assignment: Assignment, targets_version: int, outcome: Outcome) -> None:
+        """Tell once more how an assignment stands, because a hint asked.
+
+        What it said when it ended was told before, and may have been lost on its way.
+        """
+        said = self.state.ended(assignment.component)
+        if said and (said.order != assignment.order or said.outcome == "committed" != outcome):
+            said = None  # of another order, or not true any more
+        body = _not_started(assignment, targets_version, said.outcome if said else outcome)
+        phase = said.phase if said else _PHASE.get(outcome, body.phase)
+        event: Event = "progress" if body.outcome == "in_progress" else "outcome"
+        self._queue(
+            event,
+            update=msgspec.structs.replace(body, phase=phase),
+            code=said.code if said else "",
+            hint=assignment.order,
+        )
+
+    def still(self, update: Update) -> None:
+        """Tell once more how far an update is, because a hint asked."""
+        body = _update_state(update, "in_progress")
+        order = update.assignment.order
+        self._queue("progress", update=body, code=update.code, detail=update.detail, hint=order)
+
+    def not_assigned(self, order: str) -> None:
+        """Tell that a hint named an order that the director does not assign to this device."""
+        self._queue("inventory", code=NOT_ASSIGNED, hint=order)
 
     def refused(self, update: Update) -> None:
         """Tell why an update was refused: once for each reason, and whenever a hint asked."""
@@ -104,6 +139,8 @@ class Reporter:
         """
         with self.state.transaction():
             what = f"{error} {self._versions()[0].targets}" if isinstance(error, Refusal) else ""
+            if what:
+                self.asked.pop(self.hint, None)
             news = self.state.tell_once("cycle", f"{error.code} {what}".rstrip())
             if not news and not (isinstance(error, Refusal) and self.hint):
                 return
@@ -128,7 +165,10 @@ class Reporter:
         code: str = "",
         detail: str = "",
         health: str = "",
+        hint: str = "",
     ) -> None:
+        if update is not None:
+            self.asked.pop(update.order, None)
         components = parts.inventory(self.components, self.state)
         director, image = self._versions()
         state_id = self.state.get("state_id")
@@ -148,7 +188,7 @@ class Reporter:
                 code=code,
                 detail=_printable(detail),
                 health=_printable(health),
-                hint=self.hint,
+                hint=hint or self.hint,
             )
             return statement.sign("report", msgspec.to_builtins(body), self.signer)
 
@@ -161,14 +201,15 @@ class Reporter:
         except OtaError:
             return Versions(), Versions()
 
-    def flush(self, feed: Feed) -> None:
-        """Hand over what waits, oldest first; stops silently at the first outage."""
+    def flush(self, feed: Feed) -> bool:
+        """Hand over what waits, oldest first; False at the first outage, which says nothing."""
         for counter, envelope in self.state.outbox():
             try:
                 feed.send(counter, envelope)
             except Outage:
-                return
+                return False
             self.state.sent(counter)
+        return True
 
 
 def _kind(error: OtaError) -> tuple[Event, Outcome]:

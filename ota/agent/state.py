@@ -25,6 +25,7 @@ from ota.agent.trust import Wanted
 from signing.assignment import Assignment
 from signing.errors import Malformed, Outage
 from signing.release import Release
+from signing.report import Outcome
 
 OUTBOX_LIMIT = 500
 """Reports kept while the operator can not be reached; outcomes are kept longest."""
@@ -50,6 +51,16 @@ class Update:
     def wanted(self) -> Wanted:
         """As the trust room gave it."""
         return Wanted(self.assignment, self.release, self.targets_version)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the last order of a component ended here."""
+
+    order: str
+    outcome: Outcome
+    phase: str
+    code: str
 
 
 class State(Facts):
@@ -170,6 +181,15 @@ class State(Facts):
             )
         )
 
+    def remember_ending(self, component: str, ended: Ended) -> None:
+        """Keep how the last order of a component ended, for hints that ask again."""
+        self.put(f"ended {component}", msgspec.json.encode(ended).decode())
+
+    def ended(self, component: str) -> Ended | None:
+        """How the last order of a component ended."""
+        text = self.get(f"ended {component}")
+        return msgspec.json.decode(text, type=Ended) if text else None
+
     def forget_orders(self, keep: set[str]) -> None:
         """Forget orders that the director no longer names."""
         for table in ("closed", "attempts"):
@@ -210,6 +230,10 @@ class State(Facts):
     def outbox(self) -> list[tuple[int, bytes]]:
         """Reports that were not handed over yet, oldest first."""
         return self._db.execute("SELECT counter, envelope FROM outbox ORDER BY counter")
+
+    def waits(self) -> bool:
+        """Whether there are any."""
+        return bool(self._db.execute("SELECT 1 FROM outbox LIMIT 1"))
 
     def sent(self, counter: int) -> None:
         """Forget a report that was handed over."""

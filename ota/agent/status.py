@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ota.agent import build, identity, parts
+from ota.agent import build, identity, parts, waiting
 from ota.agent.config import Config
 from ota.agent.state import State
 from signing.errors import OtaError, Outage
@@ -43,6 +43,7 @@ def status(config: Config) -> dict[str, Any]:
             "director": msgspec.to_builtins(director),
             "image": msgspec.to_builtins(image),
             "last_trouble": state.get("cycle_code"),
+            "feed": {"kind": config.feed.kind, "trouble": state.get(waiting.TROUBLE)},
             "reports_waiting": len(state.outbox()),
             "needs_human": [n for n in made if state.get(f"needs_human {n}")],
         }
@@ -63,6 +64,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         v = found[name]
         rows.append(f"{name:<10} root {v['root']}, timestamp {v['timestamp']}")
     rows.append(f"trouble    {found['last_trouble'] or 'none'}")
+    rows.append(f"feed       {found['feed']['kind']}  {found['feed']['trouble'] or 'no trouble'}")
     rows.append(f"reports    {found['reports_waiting']} waiting")
     return rows
 
@@ -87,7 +89,7 @@ def _checks(config: Config, state: State) -> dict[str, Callable[[], None]]:
     """What is looked at, by name; each raises when something is wrong."""
     room = build.trust_room(config, build.downloader(config))
     checks: dict[str, Callable[[], None]] = {
-        "identity": partial(identity.check, config.state / "identity"),
+        "identity": partial(identity.check, config.state / "identity", config.identity),
         "trust": room.check,
     }
     for name, part in build.components(config).items():

@@ -49,7 +49,7 @@ class Switch:
     reporter: Reporter
     endings: Endings
     machine: Machine
-    flush: Callable[[], None]
+    flush: Callable[[], object]
 
     def go_on(self, update: Update, part: Component) -> Result:
         """Redo the current step and go on; from ACTIVATING on."""

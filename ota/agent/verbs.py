@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ota.agent import build, provision, status, time_limit
+import msgspec
+
+from ota.agent import build, provision, status, time_limit, waiting
 from ota.agent.config import Config, load
 from ota.agent.endings import Result
 from signing import strict
@@ -99,12 +101,17 @@ def _ask() -> None:
 
 
 def _once(arguments: argparse.Namespace, config: Config) -> int:
+    config = msgspec.structs.replace(config, feed=config.feed.at_once())
     with build.opened(config) as agent, time_limit.within(arguments.time_limit) as stopping:
         agent.applier.stopping = stopping
+        trouble: Outage | None = None
+        hint = None
         try:
-            hint = agent.feed.next(0)
-        except Outage:
-            hint = None
+            hint = agent.feed.next(config.feed.patience)
+        except Outage as e:
+            trouble = e
+            sys.stderr.write(f"{e.code}: {e}\nnext: {e.remedy}\n")
+        waiting.note(agent.state, trouble)
         results = agent.look(hint)
     _tell(arguments, results)
     return max((_exit(r) for r in results), default=0)

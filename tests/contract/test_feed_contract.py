@@ -1,25 +1,27 @@
-"""What every feed promises, on every feed: here the spool, with hostile folders."""
+"""What every feed promises, on every feed: a folder, MQTT, MQTT with its key on a token, HTTPS."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from simulators.agentbox import sha
-from simulators.identities import START
+from simulators import broker as brokers
+from simulators import jobs_service
+from simulators.broker import Broker
+from simulators.feed_sides import HttpsSide, MqttSide, Side, SpoolSide, TokenSide, closing, until
+from simulators.jobs_service import JobsService
 
 from ota.agent import feeds, hints
 from ota.agent.feeds import NoFeed
-from ota.agent.feeds.spool import SpoolFeed
-from ota.couriers.spool import Spool
-from ota.ports import Order
-from signing.errors import Malformed, Outage, Refusal
+from ota.agent.feeds.options import NoFeedOptions
+from ota.ports import Feed, Hint
+from signing.errors import Outage, Refusal
 
 ORDER = "ota-app-1-aaaaaa-u1-w1-b1"
+PATIENCE = 20.0
 
 
 def hint(**changes: object) -> bytes:
@@ -27,123 +29,144 @@ def hint(**changes: object) -> bytes:
     return json.dumps(body | changes).encode()
 
 
-@pytest.fixture
-def orders(tmp_path: Path) -> Path:
-    folder = tmp_path / "own" / "orders"
-    folder.mkdir(parents=True)
-    return folder
+def for_many(order: str = ORDER) -> bytes:
+    return json.dumps({"schema": 2, "order": order, "rollout": "app-1-aaaaaa"}).encode()
 
 
-@pytest.fixture
-def feed(orders: Path) -> SpoolFeed:
-    return SpoolFeed(orders.parent, "press-07")
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with brokers.running(tmp_path_factory.mktemp("broker")) as running:
+        yield running
 
 
-def test_hint_is_offered_until_done(feed: SpoolFeed, orders: Path) -> None:
-    """A hint comes again after a crash, and never again once it was looked at."""
-    (orders / f"{ORDER}.json").write_bytes(hint())
-    first = feed.next(0.0)
-    again = SpoolFeed(orders.parent, "press-07").next(0.0)
-    assert first is not None
-    assert again is not None
-    assert first.data == again.data == hint()
-    feed.done(first)
-    feed.done(first)
-    assert feed.next(0.0) is None
-    assert list(orders.iterdir()) == []
-    assert not (orders.parent / "quarantine").exists()
+@pytest.fixture(scope="module")
+def service(broker: Broker) -> Iterator[JobsService]:
+    with jobs_service.serving(broker) as running:
+        yield running
 
 
-def test_unfinished_names_are_nobodys_business(feed: SpoolFeed, orders: Path) -> None:
-    """A file that is still being written is neither read nor moved."""
-    (orders / ".tmp-x").write_bytes(hint())
-    assert feed.next(0.0) is None
-    assert [p.name for p in orders.iterdir()] == [".tmp-x"]
+@pytest.fixture(params=["spool", "mqtt", "token", "https"])
+def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "spool":
+            made: Side = SpoolSide(tmp_path)
+        else:
+            broker: Broker = request.getfixturevalue("broker")
+            if request.param == "https":
+                made = HttpsSide(broker.authority, stack)
+            else:
+                kind = {"mqtt": MqttSide, "token": TokenSide}[request.param]
+                made = kind(broker, request.getfixturevalue("service"))
+        yield stack.enter_context(closing(made))
 
 
-def test_missing_folder_is_no_hint(tmp_path: Path) -> None:
-    """A spool that nobody has written to yet is empty, not broken."""
-    assert SpoolFeed(tmp_path / "none", "press-07").next(0.0) is None
+def heard(feed: Feed) -> Hint:
+    """The next hint; an offline feed is asked again."""
+
+    def ask() -> Hint | None:
+        with contextlib.suppress(Outage):
+            return feed.next(1.0)
+        return None
+
+    found = until(ask, PATIENCE)
+    assert isinstance(found, Hint)
+    return found
 
 
-def a_folder(path: Path) -> None:
-    path.mkdir()
+def silent(feed: Feed) -> bool:
+    """Whether a feed that works has nothing to say."""
+    for _ in range(3):
+        try:
+            return feed.next(0.1) is None
+        except Outage:
+            continue
+    return False
 
 
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
+def test_hint_is_offered_until_done(side: Side) -> None:
+    """It comes again, to this process and to the next, until it was looked at; then no more."""
+    side.give(ORDER, for_many())
+    feed = side.feed()
+    assert heard(feed).data == heard(feed).data
+    feed.close()
+    other = side.feed()
+    found = heard(other)
+    assert hints.read(found.data, side.device).order == ORDER
+    other.done(found)
+    other.done(found)
+    assert silent(other)
 
 
-def a_link(path: Path) -> None:
-    path.symlink_to("/etc/passwd")
+def test_nothing_is_silence(side: Side) -> None:
+    """A feed that works and has nothing says nothing, and closing it twice is fine."""
+    feed = side.feed()
+    assert silent(feed)
+    feed.close()
+    feed.close()
 
 
-def a_socket(path: Path) -> None:
-    here = Path.cwd()
-    os.chdir(path.parent)
+def fails(work: Callable[[], object]) -> bool:
+    """Whether it is an outage."""
     try:
-        socket.socket(socket.AF_UNIX).bind(path.name)
-    finally:
-        os.chdir(here)
+        work()
+    except Outage:
+        return True
+    return False
 
 
-def too_long(path: Path) -> None:
-    path.write_bytes(hint(order=ORDER) + b" " * hints.LIMIT)
-
-
-def bytes_of(data: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(data) and None
-
-
-HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "folder": (a_folder, "not a plain file"),
-    "pipe": (a_pipe, "not a plain file"),
-    "link": (a_link, "not a plain file"),
-    "socket": (a_socket, "not a plain file"),
-    "long": (too_long, "longer than 4096 bytes"),
-    "empty": (bytes_of(b""), "hint-malformed"),
-    "cut": (bytes_of(hint()[:-9]), "hint-malformed"),
-    "list": (bytes_of(b"[]"), "hint-malformed"),
-    "foreign": (bytes_of(hint(device="press-08")), "hint-wrong-device"),
-    "extra": (bytes_of(hint(url="https://evil.example")), "hint-malformed"),
-    "schema": (bytes_of(hint(schema=2)), "hint-malformed"),
-    "order": (bytes_of(hint(order="../../etc")), "hint-malformed"),
-    "twice": (bytes_of(b'{"schema":1,' + hint()[1:]), "hint-malformed"),
-    "binary": (bytes_of(bytes(range(256))), "hint-malformed"),
+HOSTILE = {
+    "list": b"[]",
+    "text": b'"look now"',
+    "number": b"1e400",
+    "null": b"null",
+    "extra": hint(url="https://evil.example"),
+    "schema": for_many().replace(b"2", b"3"),
+    "order": hint(order="../../etc"),
+    "twice": b'{"schema":2,' + for_many()[1:],
+    "float": for_many().replace(b"2", b"2.0"),
+    "long": for_many()[:-1] + b" " * hints.LIMIT + b"}",
+    "deep": b"[" * 40 + b"]" * 40,
+    "foreign": hint(device="press-08"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_entries_are_offered_then_set_aside(
-    feed: SpoolFeed, orders: Path, name: str
-) -> None:
-    """What is no hint for this device is offered as a bad one, kept with its reason, once."""
-    make, reason = HOSTILE[name]
-    make(orders / f"{ORDER}.json")
-    found = feed.next(0.0)
-    assert found is not None
+def test_hostile_documents_are_offered_to_be_refused(side: Side, name: str) -> None:
+    """Whatever a courier hands over reaches the agent as a hint that it refuses, and only once."""
+    side.give(ORDER, HOSTILE[name])
+    feed = side.feed()
+    found = heard(feed)
     with pytest.raises(Refusal) as caught:
-        hints.read(found.data, "press-07")
+        hints.read(found.data, side.device)
     assert caught.value.code == ("hint-wrong-device" if name == "foreign" else "hint-malformed")
     feed.done(found)
-    feed.done(found)
-    assert feed.next(0.0) is None
-    assert list(orders.iterdir()) == []
-    aside = orders.parent / "quarantine"
-    assert os.path.lexists(aside / f"{ORDER}.json")
-    assert reason in (aside / f"{ORDER}.json.reason").read_text()
+    assert silent(feed)
 
 
-def test_quarantine_overwrites_nothing(feed: SpoolFeed, orders: Path) -> None:
-    """A second bad hint of the same name stands beside the first."""
-    for text in (b"one", b"two"):
-        (orders / "x.json").write_bytes(text)
-        found = feed.next(0.0)
-        assert found is not None
-        feed.done(found)
-    aside = orders.parent / "quarantine"
-    kept = {p.read_bytes() for p in aside.iterdir() if not p.name.endswith(".reason")}
-    assert kept == {b"one", b"two"}
+def test_reports_arrive_byte_for_byte(side: Side) -> None:
+    """What was handed over arrived, when ``send`` returns; handing over again changes no byte."""
+    feed = side.feed()
+    assert silent(feed)
+    feed.send(7, b'{"any":"envelope"}')
+    feed.send(8, b"another")
+    feed.send(8, b"another")
+    assert until(lambda: len(side.reports()) >= 2)
+    assert list(dict.fromkeys(side.reports())) == [b'{"any":"envelope"}', b"another"]
+
+
+def test_offline_is_an_outage_and_ends(side: Side) -> None:
+    """While nobody is there nothing is lost and nothing hangs; afterwards the same feed works."""
+    feed = side.feed()
+    assert silent(feed)
+    side.down()
+    assert until(lambda: fails(lambda: feed.send(1, b"lost?")))
+    assert until(lambda: fails(lambda: feed.next(0.1)))
+    side.up()
+
+    assert until(lambda: not fails(lambda: feed.send(1, b"lost?")), PATIENCE)
+    assert until(lambda: b"lost?" in side.reports())
+    side.give(ORDER, for_many())
+    assert hints.read(heard(feed).data, side.device).order == ORDER
 
 
 @pytest.mark.parametrize("data", [hint(device=7), hint(rollout=""), b"{}", b"\xff", b"[" * 4000])
@@ -156,7 +179,7 @@ def test_hints_are_read_strictly(data: bytes) -> None:
 
 def test_a_hint_for_many_devices_names_none() -> None:
     """Schema 2 is for whoever gets it: the document of a job that goes to a whole order."""
-    data = json.dumps({"schema": 2, "order": ORDER, "rollout": "app-1-aaaaaa"}).encode()
+    data = for_many()
     assert hints.read(data, "press-07") == hints.read(data, "press-08") == hints.parse(data)
     assert hints.read(data, "press-07").order == ORDER
     with pytest.raises(Refusal, match="device"):
@@ -166,48 +189,11 @@ def test_a_hint_for_many_devices_names_none() -> None:
         hints.read(nameless, "press-07")
 
 
-def test_report_is_one_whole_file(feed: SpoolFeed, orders: Path) -> None:
-    """Sending again leaves the same single file; names carry counter and digest."""
-    feed.send(7, b"statement")
-    feed.send(7, b"statement")
-    (only,) = (orders.parent / "reports").iterdir()
-    assert only.name == f"0000000007-{sha(b'statement')[:8]}.json"
-    assert only.read_bytes() == b"statement"
-
-
-def test_report_that_can_not_be_written_is_an_outage(tmp_path: Path) -> None:
-    """A spool that is a file, or has gone, is an outage to be tried again."""
-    (tmp_path / "own").write_bytes(b"")
-    with pytest.raises(Outage):
-        SpoolFeed(tmp_path / "own", "press-07").send(1, b"x")
-
-
-def test_both_sides_of_the_spool_agree(tmp_path: Path) -> None:
-    """What the operator's courier writes the device reads, and the other way round."""
-    courier = Spool(tmp_path)
-    courier.dispatch(Order(ORDER, "app-1-aaaaaa", ("press-07",), START))
-    feed = SpoolFeed(tmp_path / "press-07", "press-07")
-    found = feed.next(0.0)
-    assert found is not None
-    assert hints.read(found.data, "press-07").order == ORDER
-    feed.done(found)
-    feed.send(1, b'{"any":"envelope"}')
-    (delivery,) = courier.collect(10)
-    assert delivery.data == b'{"any":"envelope"}'
-    assert not (tmp_path / ".quarantine").exists()
-
-
 def test_no_feed_takes_nothing() -> None:
     """Without a courier there are no hints, and reports wait."""
-    feed = NoFeed()
+    feed = feeds.create(NoFeedOptions(), "press-07")
+    assert isinstance(feed, NoFeed)
     assert feed.next(0.0) is None
     with pytest.raises(Outage):
         feed.send(1, b"x")
-
-
-def test_feeds_are_made_by_kind(tmp_path: Path) -> None:
-    """A kind that nobody knows is named."""
-    assert isinstance(feeds.create("spool", str(tmp_path), "press-07"), SpoolFeed)
-    assert isinstance(feeds.create("none", "", "press-07"), NoFeed)
-    with pytest.raises(Malformed, match="pigeon"):
-        feeds.create("pigeon", "", "press-07")
+    feed.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ota.agent import build, config
+from ota.agent.feeds.options import IotJobsOptions
 from signing.errors import Malformed, NotFound
 
 GOOD = """device = "press-07"
@@ -60,6 +61,40 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert found.security_soak == 5
 
 
+IOT = GOOD.replace(
+    '[feed]\nkind = "none"\n',
+    """[feed]
+kind = "iot-jobs"
+endpoint = "a1-ats.iot.eu-west-1.amazonaws.com"
+certificate = "/etc/ota-agent/iot.pem"
+key = "/etc/ota-agent/iot.key"
+""",
+)
+TOKEN = IOT.replace(
+    'key = "/etc/ota-agent/iot.key"\n',
+    'key = "hsm:tls?label=gw&module=/usr/lib/vendor.so"\nfallback = ["mqtt-443"]\n',
+)
+
+
+def test_iot_jobs_needs_an_endpoint_and_a_certificate(tmp_path: Path) -> None:
+    """The rest has defaults: the ways that firewalls leave, and names that follow the device's."""
+    found = read(tmp_path, IOT).feed
+    assert isinstance(found, IotJobsOptions)
+    assert (found.kind, found.port, found.fallback) == ("iot-jobs", 8883, ("mqtt-443", "https"))
+    assert (found.thing, found.client_id, found.ca) == ("", "", "")
+    assert found.at_once().start_jitter == 0
+    assert found.patience > 3 * found.timeout
+
+
+def test_keys_on_tokens_are_named_with_their_pins_by_reference(tmp_path: Path) -> None:
+    """Both the connection's key and the one that signs reports."""
+    text = TOKEN.replace("[feed]", '[identity]\nkey = "hsm:1"\npin = "env:PIN"\n[feed]')
+    found = read(tmp_path, f'{text}pin = "file:/etc/ota-agent/pin"\n')
+    assert isinstance(found.feed, IotJobsOptions)
+    assert found.feed.on_token
+    assert found.identity.key == "hsm:1"
+
+
 WRONG = {
     "not toml": ("device = ", "agent.toml"),
     "not text": (b"\xff\xfe", "agent.toml"),
@@ -86,6 +121,32 @@ WRONG = {
         GOOD.replace('[feed]\nkind = "none"', '[feed]\nkind = "spool"\npath = "x"'),
         "feed.path",
     ),
+    "feed without kind": (GOOD.replace('[feed]\nkind = "none"', '[feed]\npath = "/x"'), "kind"),
+    "spool with a port": (
+        GOOD.replace('[feed]\nkind = "none"', '[feed]\nkind = "spool"\npath = "/x"\nport = 1'),
+        "port",
+    ),
+    "endpoint with a scheme": (IOT.replace("a1-ats", "https://a1-ats"), "feed.endpoint"),
+    "endpoint with a port": (IOT.replace(".com", ".com:8883"), "feed.endpoint"),
+    "no certificate": (IOT.replace("certificate", "certificat"), "certificat"),
+    "relative certificate": (IOT.replace("/etc/ota-agent/iot.pem", "iot.pem"), "certificate"),
+    "relative key": (IOT.replace("/etc/ota-agent/iot.key", "iot.key"), "key"),
+    "relative ca": (f'{IOT}ca = "ca.pem"\n', "ca"),
+    "port": (f"{IOT}port = 0\n", "feed.port"),
+    "thing": (f'{IOT}thing = "a/b"\n', "feed.thing"),
+    "client id": (f'{IOT}client_id = "+"\n', "feed.client_id"),
+    "fallback": (f'{IOT}fallback = ["pigeon"]\n', "feed.fallback"),
+    "keepalive": (f"{IOT}keepalive = 0\n", "feed.keepalive"),
+    "pin without token": (f'{IOT}pin = "env:PIN"\n', "feed.pin"),
+    "token without pin": (TOKEN, "feed.pin"),
+    "pin by value": (f'{TOKEN}pin = "1234"\n', "feed.pin"),
+    "token over https": (
+        TOKEN.replace('"mqtt-443"', '"https"') + 'pin = "env:PIN"\n',
+        "feed.fallback",
+    ),
+    "identity uri": (f'{IOT}[identity]\nkey = "pkcs11:x"\n', "identity.key"),
+    "identity pin": (f'{IOT}[identity]\nkey = "hsm:1"\npin = "1234"\n', "identity.pin"),
+    "identity pin alone": (f'{IOT}[identity]\npin = "env:PIN"\n', "identity.pin"),
     "interval": (GOOD + "[poll]\ninterval = 0\n", "poll.interval"),
     "jitter": (GOOD + "[poll]\njitter = 2\n", "poll.jitter"),
     "limit name": (GOOD + "[limits]\nspeed = 1\n", "speed"),

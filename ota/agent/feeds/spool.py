@@ -88,6 +88,9 @@ class SpoolFeed:
         except (OtaError, OSError) as e:
             raise Outage(f"spool: {e}", code="feed", subject=str(self._reports)) from e
 
+    def close(self) -> None:
+        """Nothing stays open."""
+
     def _sweep(self) -> None:
         """Remove what a killed predecessor left half-written; nobody else writes reports here."""
         if not self._swept and self._reports.is_dir():

@@ -1,0 +1,208 @@
+"""Both ends of every feed, for the contract suite: what a courier does, and a device's feed.
+
+A side plays everything beyond the device: it hands over a document, takes reports in, goes down
+and comes back. ``feed()`` is what starting the agent makes; feeds are closed with the side.
+
+>>> side = MqttSide(broker, service)
+>>> side.give(ORDER, document)
+>>> side.feed().next(5.0)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from simulators import jobs_https, softhsm
+from simulators.broker import Broker, free_port
+from simulators.jobs_model import Jobs
+from simulators.jobs_service import JobsService
+from simulators.pki import Authority, Issued
+
+from ota.agent import feeds
+from ota.agent.feeds.options import IotJobsOptions, Options, SpoolOptions
+from ota.ports import Feed
+from signing.keys_hsm import HsmSource
+
+_numbers = itertools.count(1)
+
+
+class Side(ABC):
+    """See the module. ``device`` is a name that no other side has."""
+
+    options: Options
+
+    def __init__(self) -> None:
+        self.device = f"press-{os.getpid()}-{next(_numbers)}"
+        self._feeds: list[Feed] = []
+
+    def feed(self) -> Feed:
+        """A freshly started feed of this device."""
+        made = feeds.create(self.options, self.device)
+        self._feeds.append(made)
+        return made
+
+    def close(self) -> None:
+        """Close every feed."""
+        for made in self._feeds:
+            made.close()
+
+    @abstractmethod
+    def give(self, order: str, document: bytes) -> None:
+        """Hand over a document for an order."""
+
+    @abstractmethod
+    def reports(self) -> list[bytes]:
+        """What has arrived, in the order of its arrival."""
+
+    @abstractmethod
+    def down(self) -> None:
+        """From now on nobody is there."""
+
+    @abstractmethod
+    def up(self) -> None:
+        """And now somebody is."""
+
+
+class SpoolSide(Side):
+    """A folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._own = folder / "own"
+        self._away = folder / "away"
+        (self._own / "orders").mkdir(parents=True)
+        self.options = SpoolOptions(path=str(self._own))
+
+    def give(self, order: str, document: bytes) -> None:
+        """Hand over a document for an order."""
+        (self._own / "orders" / f"{order}.json").write_bytes(document)
+
+    def reports(self) -> list[bytes]:
+        """What has arrived, in the order of its arrival."""
+        return [p.read_bytes() for p in sorted((self._own / "reports").glob("[0-9]*"))]
+
+    def down(self) -> None:
+        """A file stands where the folder was."""
+        self._own.rename(self._away)
+        self._own.touch()
+
+    def up(self) -> None:
+        """The folder is back."""
+        self._own.unlink()
+        self._away.rename(self._own)
+
+
+class MqttSide(Side):
+    """A real broker with the Jobs service on it; the thing's certificate is its own."""
+
+    def __init__(self, broker: Broker, service: JobsService) -> None:
+        super().__init__()
+        self.broker = broker
+        self.service = service
+        self.jobs = service.jobs
+        self.thing = self._issue()
+        self.options: IotJobsOptions = self._options()
+
+    def _issue(self) -> Issued:
+        return self.broker.authority.issue(self.device)
+
+    def _options(self) -> IotJobsOptions:
+        return self.broker.options(self.thing)
+
+    def give(self, order: str, document: bytes) -> None:
+        """A job; its document goes into messages as it is."""
+        self.jobs.create(order, document, self.device)
+
+    def reports(self) -> list[bytes]:
+        """What has arrived, in the order of its arrival."""
+        return [data for name, data in self.service.reports if name == self.device]
+
+    def down(self) -> None:
+        """The broker dies."""
+        self.broker.stop()
+
+    def up(self) -> None:
+        """It starts, and the service finds it again."""
+        self.broker.start()
+        self.service.again()
+
+
+class TokenSide(MqttSide):
+    """The same, with the TLS key on a PKCS#11 token."""
+
+    def _issue(self) -> Issued:
+        self._token = softhsm.new_token()
+        self._token.make("ecdsa-p256", 1)
+        source = HsmSource(f"1?label={self._token.label}", lambda: b"1234", self._token.env)
+        public: Any = load_pem_public_key(source.public().keyval["public"].encode())
+        return self.broker.authority.issue(self.device, public=public)
+
+    def _options(self) -> IotJobsOptions:
+        pin = self.thing.certificate.with_suffix(".pin")
+        pin.touch(mode=0o600)
+        pin.write_text("1234\n")
+        uri = f"hsm:ecdsa-p256?label={self._token.label}&module={softhsm.module()}"
+        return self.broker.options(self.thing, key=uri, pin=f"file:{pin}")
+
+
+class HttpsSide(Side):
+    """Nobody speaks MQTT; the Jobs service answers over HTTPS."""
+
+    def __init__(self, authority: Authority, stack: contextlib.ExitStack) -> None:
+        super().__init__()
+        self.jobs = Jobs()
+        self.endpoint = stack.enter_context(jobs_https.serving(authority, self.jobs))
+        thing = authority.issue(self.device)
+        self.options: IotJobsOptions = IotJobsOptions(
+            endpoint="127.0.0.1",
+            port=free_port(),
+            https_port=self.endpoint.port,
+            fallback=("https",),
+            certificate=str(thing.certificate),
+            key=str(thing.key),
+            ca=str(authority.ca),
+            start_jitter=0.0,
+            timeout=5.0,
+            poll=0.2,
+        )
+
+    def give(self, order: str, document: bytes) -> None:
+        """A job."""
+        self.jobs.create(order, document, self.device)
+
+    def reports(self) -> list[bytes]:
+        """What has arrived, in the order of its arrival."""
+        return [data for name, data in self.endpoint.reports if name == self.device]
+
+    def down(self) -> None:
+        """Whoever connects is hung up on."""
+        self.endpoint.hang_up.set()
+
+    def up(self) -> None:
+        """It answers again."""
+        self.endpoint.hang_up.clear()
+
+
+def until(found: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """What ``found`` returns as soon as it is true; the last thing it returned otherwise."""
+    end = time.monotonic() + seconds
+    while not (value := found()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return value
+
+
+@contextlib.contextmanager
+def closing(side: Side) -> Iterator[Side]:
+    """Close its feeds at the end."""
+    try:
+        yield side
+    finally:
+        side.close()
