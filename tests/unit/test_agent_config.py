@@ -132,7 +132,7 @@ WRONG = {
     "relative certificate": (IOT.replace("/etc/ota-agent/iot.pem", "iot.pem"), "certificate"),
     "relative key": (IOT.replace("/etc/ota-agent/iot.key", "iot.key"), "key"),
     "relative ca": (f'{IOT}ca = "ca.pem"\n', "ca"),
-    "port": (f"{IOT}port = 0\n", "feed.port"),
+    "feed port": (f"{IOT}port = 0\n", "feed.port"),
     "thing": (f'{IOT}thing = "a/b"\n', "feed.thing"),
     "client id": (f'{IOT}client_id = "+"\n', "feed.client_id"),
     "fallback": (f'{IOT}fallback = ["pigeon"]\n', "feed.fallback"),
