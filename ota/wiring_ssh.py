@@ -11,8 +11,8 @@ from functools import cached_property
 from ota.couriers.ssh import Ssh
 from ota.couriers.ssh_inventory import LIMIT, Inventory, read
 from ota.couriers.ssh_keys import Keys
-from ota.couriers.ssh_memory import Memory
 from ota.couriers.ssh_tools import Tools
+from ota.couriers.visit_memory import Memory
 from ota.errors import NotFound
 from ota.ports import Clock, Mirror
 from ota.settings import Settings

@@ -1,60 +1,28 @@
 """One visit over an open link: push what is needed, run ``ota-agent relay``, read its answer.
 
-Nothing that comes back is believed: the answer is parsed strictly and bounded, a report is taken
-along only when its bytes fit its name, and whether it counts is the registry's to say.
-
 >>> visit(link, errands, mirror, lock)
 Came(told=['ota-app-2-x7k2m9-u1-w0-b0'], reports=[('0000000007-1a2b3c4d.json', b'{...}')], ...)
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final
 
-import msgspec
-
-from ota.couriers import ssh_push
+from ota.couriers import relay_answer, ssh_push
+from ota.couriers.relay_answer import Answer
 from ota.couriers.ssh_links import Link
 from ota.couriers.ssh_run import Ran
-from ota.errors import Busy, Malformed, Outage, Refusal
+from ota.couriers.visiting import Came
+from ota.errors import Busy, Outage, Refusal
 from ota.ports import Mirror
 from signing import durable, strict
 
-ANSWER: Final = 1024 * 1024
-MAX_REPORT: Final = 128 * 1024
-NAME: Final = re.compile(r"[0-9]{10}-([0-9a-f]{8})\.json")
 _ACKS: Final = 300
 _SLICE: Final = 60.0
 """Seconds of one visit that go to a push; the next one goes on."""
-
-
-class _Entry(msgspec.Struct, frozen=True):
-    name: str
-    data: str
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    """Fields of other versions are passed over."""
-
-    schema: Literal[1]
-    device: str
-    agent: Annotated[str, msgspec.Meta(max_length=100)] = ""
-    look: str = ""
-    reports: list[_Entry] = []
-    more: bool = False
-
-
-class _Error(msgspec.Struct, frozen=True):
-    error: Annotated[str, msgspec.Meta(max_length=4000)]
-    code: Annotated[str, msgspec.Meta(pattern="^[a-z-]{1,64}$")]
 
 
 @dataclass(frozen=True)
@@ -65,20 +33,6 @@ class Errands:
     cancels: list[str] = field(default_factory=list)
     acks: tuple[str, ...] = ()
     pushed: str = ""
-
-
-@dataclass
-class Came:
-    """What came of it. ``told``: orders handed over or withdrawn. ``pushing``: not all is there."""
-
-    told: list[str] = field(default_factory=list)
-    acked: tuple[str, ...] = ()
-    reports: list[tuple[str, bytes]] = field(default_factory=list)
-    more: bool = False
-    pushed: str = ""
-    pushing: bool = False
-    agent: str = ""
-    look: str = ""
 
 
 def visit(link: Link, errands: Errands, mirror: Mirror | None, lock: Path) -> Came:
@@ -100,7 +54,7 @@ def visit(link: Link, errands: Errands, mirror: Mirror | None, lock: Path) -> Ca
         answer = _relay(link, words)
         came.told += [order] if order else []
         came.acked, acks = came.acked or acks, ()
-        came.reports = list(_taken(answer))
+        came.reports = answer.reports
         came.more, came.agent, came.look = answer.more, answer.agent, answer.look
     came.told += errands.cancels
     return came
@@ -129,53 +83,23 @@ def _push(link: Link, mirror: Mirror, came: Came, lock: Path) -> None:
         came.pushing = True
 
 
-def _relay(link: Link, words: list[str], *, look: bool = True) -> _Answer:
+def _relay(link: Link, words: list[str], *, look: bool = True) -> Answer:
     host = link.host
-    argv = [*host.command, "relay", "--device", host.name, "--max-bytes", str(ANSWER)]
+    argv = [*host.command, "relay", "--device", host.name]
+    argv += ["--max-bytes", str(relay_answer.LIMIT)]
     argv += ["--config", host.config] if host.config else []
     argv += ["--look"] if look and host.look else []
-    ran = link.run([*argv, *words], limit=ANSWER + 1)
+    ran = link.run([*argv, *words], limit=relay_answer.LIMIT + 1)
     if ran.status:
         raise _failed(host.name, ran)
-    try:
-        strict.loads(ran.out, limit=ANSWER, what="answer")
-        answer = msgspec.json.decode(ran.out, type=_Answer)
-    except (Malformed, msgspec.ValidationError, msgspec.DecodeError) as e:
-        raise Outage(
-            f"{host.name}: what it printed is no answer of ota-agent: {e!s:.200}",
-            code="ssh-output",
-            subject=host.name,
-            remedy=f"ota ssh check --limit {host.name}",
-        ) from e
-    if answer.device != host.name:
-        raise Refusal(
-            "hint-wrong-device", f"{answer.device!r:.140} answers at {host.name}", subject=host.name
-        )
-    return answer
+    remedy = f"ota ssh check --limit {host.name}"
+    return relay_answer.read(ran.out, host.name, "ssh-output", remedy)
 
 
 def _failed(name: str, ran: Ran) -> Outage | Refusal:
     """Its own words, where they are the agent's; else the last that it said."""
-    try:
-        told = msgspec.convert(json.loads(ran.out), _Error, strict=True)
-    except (ValueError, RecursionError):
-        why = f"exit status {ran.status}: {ran.last_words() or 'it said nothing'}"
-        code = "agent-missing" if ran.status in {126, 127} else "ssh-command"
-        remedy = f"is [hosts.{name}] command right, and the agent installed there?"
-        return Outage(f"{name}: {why}", code=code, subject=name, remedy=remedy)
-    text = "".join(c if c.isprintable() else " " for c in told.error)[:300]
-    if told.code == "hint-wrong-device":
-        return Refusal(told.code, f"at {name}: {text}", subject=name)
-    return Outage(f"{name}: {text}", code=told.code, subject=name, remedy="ota-agent status, there")
-
-
-def _taken(answer: _Answer) -> Iterator[tuple[str, bytes]]:
-    """Reports whose bytes fit their names; others stay where they are."""
-    for entry in answer.reports:
-        match = NAME.fullmatch(entry.name)
-        try:
-            data = base64.b64decode(entry.data, validate=True)
-        except (binascii.Error, ValueError):
-            continue
-        if match and len(data) <= MAX_REPORT and strict.digest(data)[:8] == match[1]:
-            yield entry.name, data
+    why = f"exit status {ran.status}: {ran.last_words() or 'it said nothing'}"
+    code = "agent-missing" if ran.status in {126, 127} else "ssh-command"
+    remedy = f"is [hosts.{name}] command right, and the agent installed there?"
+    other = Outage(f"{name}: {why}", code=code, subject=name, remedy=remedy)
+    return relay_answer.failed(ran.out, name, other)

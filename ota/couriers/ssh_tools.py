@@ -15,8 +15,8 @@ from ota.couriers import ssh_push, ssh_relay
 from ota.couriers.ssh_inventory import Inventory
 from ota.couriers.ssh_keys import Keys
 from ota.couriers.ssh_links import Done, Link, Links
-from ota.couriers.ssh_memory import Memory
 from ota.couriers.ssh_push import Pushed
+from ota.couriers.visit_memory import Memory
 from ota.errors import Outage
 from ota.ports import Mirror
 from signing import durable

@@ -23,8 +23,8 @@ from ota.couriers import ssh_inventory
 from ota.couriers.ssh import Ssh
 from ota.couriers.ssh_inventory import Inventory
 from ota.couriers.ssh_keys import Keys
-from ota.couriers.ssh_memory import Memory
 from ota.couriers.ssh_tools import Tools
+from ota.couriers.visit_memory import Memory
 from ota.ports import Mirror
 
 AGENT = (sys.executable, "-m", "ota.agent.main")

@@ -1,6 +1,6 @@
-"""What the SSH courier remembers of each device between two visits, one small file for each.
+"""What couriers that visit remember of each device between two visits, one small file for each.
 
-    <state>/ssh/<device>.json        orders on their way, reports to acknowledge, the next visit
+    <state>/<courier>/<device>.json        orders on their way, reports to acknowledge, the next visit
 
 A courier is useful and untrusted, and so is its memory: lost, it costs visits and duplicates, and
 nothing else. Orders are delivered once for each id by the device's own relay. A damaged file is
@@ -194,7 +194,7 @@ class Memory:
     def load(self, device: str) -> State:
         """What is remembered of a device; a new state where there is nothing, or nothing whole."""
         try:
-            data = durable.read(self._path(device), _LIMIT, "memory of the SSH courier")
+            data = durable.read(self._path(device), _LIMIT, "memory of a courier")
             return msgspec.json.decode(data, type=State) if data else State()
         except (msgspec.ValidationError, msgspec.DecodeError, Malformed):
             return State()
