@@ -26,7 +26,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from ota.errors import NotFound, Refusal
 from ota.ports import Device
 from ota.repo import Repositories
-from signing import layout
+from signing import bins, layout
 from signing.image_state import State
 from signing.issued import issued
 from signing.release import Release
@@ -68,9 +68,7 @@ def suspects(
         )
     found: list[Release] = []
     for component in sorted(mine & set(state.roles)):
-        known = _vouched(repos, state, component, tops, since)
-        listed = (r for r in state.releases().values() if r.component == component)
-        found += [r for r in listed if (r.path, r.sha256) not in known]
+        found += _unvouched(repos, state, component, tops, since)
     return tuple(sorted(found, key=lambda r: r.path))
 
 
@@ -79,26 +77,60 @@ def _holders(top: Targets) -> Iterator[tuple[str, list[str]]]:
         yield name, role.keyids
 
 
-def _vouched(
+def _unvouched(
     repos: Repositories, state: State, component: str, tops: list[Targets], since: datetime
-) -> set[tuple[str, str]]:
-    """(path, sha256) that a verified version from before the theft lists."""
+) -> list[Release]:
+    """Listed releases that no verified version from before the theft lists with these bytes.
+
+    Looked for where each stands now, then in every role that once listed any: the component's
+    own, and bins of layouts that are no more.
+    """
     life = repos.policy.image.component(component).expires
     parents = [top for top in tops if component in dict(_holders(top))]
-    roles = _versions(repos, component, state.roles[component].version, parents)
+    newest = state.roles[component].version
+    own = list(_versions(repos, component, newest, parents))
+    left: dict[tuple[str, str], Release] = {}
+    for name, part in state.parts(component):
+        here = {(path, r.sha256): r for path, r in state.listed(name, part).items()}
+        roles = _versions(repos, name, part.version, own) if bins.is_bin(name) else own
+        left |= _strike(here, roles, life, since)
+    for name, version in _slept(state, component).items():
+        left = _strike(left, _versions(repos, name, version, own), life, since)
+    return list(_strike(left, own, life, since).values())
+
+
+def _strike(
+    left: dict[tuple[str, str], Release],
+    roles: Iterable[Targets],
+    life: timedelta,
+    since: datetime,
+) -> dict[tuple[str, str], Release]:
+    """What is left when all is struck that these versions from before the theft list."""
+    left = dict(left)
+    for role in roles:
+        if not left:
+            break
+        if _signed_at(role, life) < since:
+            for path, target in role.targets.items():
+                left.pop((path, target.hashes.get("sha256", "")), None)
+    return left
+
+
+def _slept(state: State, component: str) -> dict[str, int]:
+    """Bins that this component had in another layout -> the last version of each."""
+    listed = {f.removesuffix(".json"): m.version for f, m in state.client.snapshot.meta.items()}
     return {
-        (path, target.hashes.get("sha256", ""))
-        for role in roles
-        if _signed_at(role, life) < since
-        for path, target in role.targets.items()
+        name: version
+        for name, version in listed.items()
+        if bins.is_bin(name) and bins.component_of(name) == component and not state.live(name)
     }
 
 
 def _versions(
     repos: Repositories, role: str, newest: int, parents: list[Root] | list[Targets]
 ) -> Iterator[Targets]:
-    """Every version that lies in the store and that one of these delegators vouches for."""
-    for version in range(1, newest + 1):
+    """Every version in the store that one of these delegators vouches for, newest first."""
+    for version in range(newest, 0, -1):
         data = repos.store.get(layout.image_metadata(layout.versioned(version, role)), _LIMIT)
         if data is not None and any(holds(parent, role, data) for parent in parents):
             yield Metadata[Targets].from_bytes(data).signed

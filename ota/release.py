@@ -26,7 +26,6 @@ from ota.publishing import Progress
 from ota.repo import Repositories, Signed
 from signing.ceremony import Pending
 from signing.image import Image
-from signing.image_state import releases_of
 from signing.release import Format, Release
 
 InUse = Callable[[str], list[str]]
@@ -100,7 +99,7 @@ class Releases:
         Raises ``NotPermitted`` (``path-taken``, ``exists``), ``Malformed``, ``NotFound``.
         """
         release = self.describe(build, now, progress)
-        known = self._known(now).get(release.path)
+        known = self._at(release.path, now)
         if known is not None and _same(known.release, release):
             if known.state == "published":
                 return known.release
@@ -152,8 +151,21 @@ class Releases:
 
         return self._repos.change_image(edit)
 
+    def _at(self, path: str, now: datetime) -> Listed | None:
+        """What stands at one path; reads one hash bin at most."""
+        image, pending = self._repos.image(), self._repos.pending("image")
+        state = image.state(now)
+        published = state.at(path) if state else None
+        standing = image.after_at(pending, path, now) if pending else published
+        if standing is None:
+            return None if published is None else Listed(published, "to be yanked")
+        if published is None or state is None:
+            return Listed(standing, "waiting")
+        return Listed(standing, "published" if state.at(path, now) else "expired")
+
     def _known(self, now: datetime) -> dict[str, Listed]:
-        state = self._repos.image().state(now)
+        image = self._repos.image()
+        state = image.state(now)
         published = state.releases() if state else {}
         current = state.releases(now) if state else {}
         known = {
@@ -161,18 +173,17 @@ class Releases:
             for path, release in published.items()
         }
         pending = self._repos.pending("image")
-        return known if pending is None else known | _changed(pending, published)
+        return known if pending is None else known | _changed(image.after(pending, now), published)
 
 
-def _changed(pending: Pending, published: dict[str, Release]) -> dict[str, Listed]:
+def _changed(
+    after: dict[str, dict[str, Release]], published: dict[str, Release]
+) -> dict[str, Listed]:
     """Releases that the waiting change adds or takes off."""
     found: dict[str, Listed] = {}
-    for name, role in pending.drafts().items():
-        if name == "targets":
-            continue
-        listed = releases_of(name, role)
+    for component, listed in after.items():
         found |= {p: Listed(r, "waiting") for p, r in listed.items() if p not in published}
-        gone = {p: r for p, r in published.items() if r.component == name and p not in listed}
+        gone = {p: r for p, r in published.items() if r.component == component and p not in listed}
         found |= {p: Listed(r, "to be yanked") for p, r in gone.items()}
     return found
 

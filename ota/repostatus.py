@@ -7,16 +7,16 @@ registered device's director metadata. Findings are data; the caller decides wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from tuf.api.metadata import Root, TargetFile, Targets
+from tuf.api.metadata import Root, Targets
 
 from ota.errors import NotFound, OtaError, Refusal
 from ota.repo import Repositories
-from signing import layout, repository
+from signing import bins, layout, repository
 from signing.ceremony import Missing, Pending, Repository
 from signing.client import TufClient
 from signing.director import Director
@@ -29,7 +29,11 @@ _SOON = 4
 
 @dataclass(frozen=True)
 class RoleStatus:
-    """One role as published: version, end, who may sign it, how many must, the policy's life."""
+    """One role as published: version, end, who may sign it, how many must, the policy's life.
+
+    A component with hash bins is one row: ``expires`` is the earliest end of its role and bins,
+    each of which is in ``ends``.
+    """
 
     repository: Repository
     role: str
@@ -39,6 +43,12 @@ class RoleStatus:
     threshold: int
     keyholders: tuple[str, ...]
     life: timedelta = timedelta()
+    ends: Mapping[str, datetime] = field(default_factory=dict)
+
+    @property
+    def bins(self) -> int:
+        """Over how many hash bins the releases are spread; 1 for none."""
+        return max(1, len(self.ends) - 1)
 
 
 @dataclass(frozen=True)
@@ -99,12 +109,13 @@ def pending(repos: Repositories) -> tuple[PendingStatus, ...]:
 
 
 def ending(repos: Repositories, now: datetime, within: timedelta) -> list[tuple[Repository, str]]:
-    """Roles signed by people that end within this time."""
+    """Roles signed by people that end within this time, hash bins by their own names."""
     online = {("image", "snapshot"), ("image", "timestamp")}
     return [
-        (r.repository, r.role)
+        (r.repository, name)
         for r in status(repos, now).roles
-        if (r.repository, r.role) not in online and r.expires - now < within
+        for name, expires in (r.ends or {r.role: r.expires}).items()
+        if (r.repository, r.role) not in online and expires - now < within
     ]
 
 
@@ -136,15 +147,32 @@ def _verify_image(repos: Repositories, now: datetime) -> Iterator[Finding]:
 
     yield _checked("image metadata", read)
     for state in found:
-        for path, target in _listed(state):
+        for name in (Targets.type, *state.roles):
+            yield from _verify_part(repos, state, name)
+            for part in bins.names(state.roles.get(name)):
+                yield from _verify_part(repos, state, part)
+
+
+def _verify_part(repos: Repositories, state: State, name: str) -> Iterator[Finding]:
+    """One targets role and the bytes of what it lists."""
+    found: list[Targets] = []
+
+    def read() -> None:
+        part = state.part(name)
+        if part is None:
+            raise NotFound(f"there is no role {name}")
+        found.append(part)
+        if name != Targets.type:
+            state.listed(name, part)
+
+    finding = _checked(f"image {name}", read)
+    if not finding.ok or bins.is_bin(name):
+        yield finding
+    for part in found:
+        for path, target in part.targets.items():
             sha256 = target.hashes["sha256"]
-            name = layout.image_target(path, sha256)
-            yield _checked(name, _matching(repos, name, (target.length, sha256)))
-
-
-def _listed(state: State) -> Iterable[tuple[str, TargetFile]]:
-    for role in (state.targets, *state.roles.values()):
-        yield from role.targets.items()
+            file = layout.image_target(path, sha256)
+            yield _checked(file, _matching(repos, file, (target.length, sha256)))
 
 
 def _matching(repos: Repositories, name: str, expected: tuple[int, str]) -> Callable[[], None]:
@@ -185,7 +213,12 @@ class _Rows:
         for signed in (client.root, client.targets, client.snapshot, client.timestamp):
             yield self._row("image", signed.type, signed, lives[signed.type], client.root)
         for name, role in sorted(state.roles.items()):
-            yield self._row("image", name, role, policy.component(name).expires, state.targets)
+            life = policy.component(name).expires
+            row = self._row("image", name, role, life, state.targets)
+            ends = {part: found.expires for part, found in state.parts(name)}
+            first = min(ends.values())
+            health = _health(first - self.now, life)
+            yield replace(row, expires=first, health=health, ends=ends)
 
     def director(self, repos: Repositories, anchor: bytes) -> RoleStatus:
         place = repository.Place(

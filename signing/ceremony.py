@@ -120,7 +120,8 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     ``before`` holds the published text of each role that the change replaces, so that a signer
     without a store sees the difference. ``above``: versions of snapshot and timestamp that must
-    be exceeded, for a store that was restored from backup.
+    be exceeded, for a store that was restored from backup; ``dormant``: names that are delegated
+    to no longer, and the version at which the snapshot must list them then.
     """
 
     schema: Literal[1]
@@ -132,6 +133,7 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     files: dict[str, str] = {}
     before: dict[str, str] = {}
     above: tuple[int, int] = (0, 0)
+    dormant: dict[str, int] = {}
 
     def missing(self) -> dict[str, Missing]:
         """Role -> what it still lacks; empty when the change can be published."""

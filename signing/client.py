@@ -34,6 +34,7 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from signing import distinct, layout, strict
+from signing.client_cache import Cache
 from signing.client_errors import BROKEN, signed_bytes, translated
 from signing.errors import Outage, Refusal, Stale
 
@@ -69,7 +70,9 @@ class TufClient:
 
     ``cache`` maps plain names (``root.json``, ``timestamp.json``, ``snapshot.json``,
     ``<role>.json``) to bytes; ``root.json`` is required. ``bootstrap`` is a newer root that was
-    verified before, if the cache is older than it. ``check_expiry=False`` is for publishers,
+    verified before, if the cache is older than it. ``check_role`` is asked about each targets role
+    (its name, and what was verified) and may raise; ``keep_role`` gets each that was fetched and
+    stands (plain name, bytes). ``check_expiry=False`` is for publishers,
     who must open what has expired in order to renew it. ``two_contents=True`` tolerates one
     version with two contents as the TUF specification does (5.4.3.1: keep the old one).
 
@@ -84,21 +87,25 @@ class TufClient:
         *,
         bootstrap: bytes | None = None,
         keep_root: Callable[[int, bytes], None] | None = None,
+        keep_role: Callable[[str, bytes], None] | None = None,
+        check_role: Callable[[str, Targets], None] | None = None,
         limits: Limits | None = None,
         check_expiry: bool = True,
         two_contents: bool = False,
     ) -> None:
         self._two_contents = two_contents
-        self._old = dict(cache)
-        self._new: dict[str, bytes] = {}
+        self._cache = Cache(cache)
+        self._new = self._cache.new
         self._fetch = fetch
         self._keep_root = keep_root
+        self._keep_role = keep_role
+        self._check_role = check_role
         self._limits = limits or Limits()
         self._time = now if check_expiry else _BEFORE_ALL
-        self._new["root.json"] = bootstrap if bootstrap is not None else self._old["root.json"]
+        self._new["root.json"] = bootstrap if bootstrap is not None else cache["root.json"]
         with translated("root"):
             self._set = TrustedMetadataSet(self._new["root.json"], EnvelopeType.METADATA)
-            memory = Metadata[Root].from_bytes(self._old.get("root.json", self._new["root.json"]))
+            memory = Metadata[Root].from_bytes(cache.get("root.json", self._new["root.json"]))
         self._set.reference_time = self._time
         self._memory_root = memory.signed
 
@@ -133,15 +140,26 @@ class TufClient:
         """What this refresh has verified so far, by plain name."""
         return dict(self._new)
 
-    def cache(self) -> dict[str, bytes]:
-        """What to keep for the next refresh: verified bytes, and older ones still listed."""
-        kept = dict(self._new)
+    def cache(self, *, every_bin: bool = True) -> Mapping[str, bytes]:
+        """What to keep for the next refresh: verified bytes, and older ones still listed.
+
+        Without ``every_bin``, hash bins that nobody visited are left out where their delegator
+        was visited: a device would collect them, a release at a time.
+        """
         listed = self.snapshot.meta if Snapshot.type in self._set._trusted_set else None  # noqa: SLF001 - Mapping.__contains__ of the set calls __getitem__; same module boundary
-        for name, data in self._old.items():
-            role_is_listed = listed is None or name in listed or name in _TOP
-            if role_is_listed:
-                kept.setdefault(name, data)
-        return kept
+        loaded = [] if every_bin else [r for r in self._set if isinstance(r, Targets)]
+        return self._cache.view(
+            frozenset(
+                name
+                for name in self._cache.older()
+                if (listed is None or name in listed or name in _TOP)
+                and not any(is_bin_of(role, name.removesuffix(".json")) for role in loaded)
+            )
+        )
+
+    def kept(self, name: str) -> bytes | None:
+        """The bytes of one role, verified in this refresh or before."""
+        return self._new.get(f"{name}.json") or self._cache.old(f"{name}.json")
 
     # -- the workflow, TUF specification section 5 ---------------------------------------------
     def refresh(self) -> None:
@@ -150,28 +168,6 @@ class TufClient:
         self.update_timestamp()
         self.update_snapshot()
         self.update_targets()
-
-    def check_stored(self) -> None:
-        """Verify the cached set against itself, ignoring expiry: for a look without a network."""
-        cached = dict(self._old)
-
-        def fetch(name: str, _limit: int) -> bytes | None:
-            return cached.get(_plain(name))
-
-        again = TufClient(
-            {"root.json": self._new["root.json"]}, fetch, self._time, check_expiry=False
-        )
-        again.update_timestamp()
-        again.update_snapshot()
-        again.update_targets()
-        waiting, seen = [Targets.type], {Targets.type}
-        while waiting:
-            parent = waiting.pop()
-            for name in sorted(_delegated(again._loaded(parent)) - seen):
-                if again._lists(name, cached.get(f"{name}.json")):
-                    again.role(name, parent)
-                    seen.add(name)
-                    waiting.append(name)
 
     def update_root(self) -> Root:
         """5.3: follow ``N+1.root.json`` until there is none; each one is kept at once."""
@@ -199,12 +195,11 @@ class TufClient:
         if _replaced(self._memory_root, self.root, Timestamp.type) or _replaced(
             self._memory_root, self.root, Snapshot.type
         ):
-            self._old.pop("timestamp.json", None)
-            self._old.pop("snapshot.json", None)
+            self._cache.forget("timestamp.json", "snapshot.json")
 
     def update_timestamp(self) -> Timestamp:
         """5.4: newest timestamp, not older than the known one, not expired."""
-        known = self._old.get("timestamp.json")
+        known = self._cache.old("timestamp.json")
         if known is not None:
             with contextlib.suppress(tuf.RepositoryError, *BROKEN):
                 self._set.update_timestamp(known)
@@ -227,7 +222,7 @@ class TufClient:
     def update_snapshot(self) -> Snapshot:
         """5.5: the snapshot that the timestamp lists; no role older or dropped."""
         meta = self.timestamp.snapshot_meta
-        known = self._old.get("snapshot.json")
+        known = self._cache.old("snapshot.json")
         if known is not None:
             with contextlib.suppress(tuf.RepositoryError, *BROKEN):
                 self._set.update_snapshot(known, trusted=True)
@@ -256,15 +251,16 @@ class TufClient:
 
     def role(self, name: str, parent: str) -> Targets:
         """5.6, 5.7: one targets role, verified against ``parent``."""
-        if self._set.contains(name, parent):
-            return self._loaded(name)
         file = f"{name}.json"
-        known = self._old.get(file)
+        if file in self._new and self._set.contains(name, parent):
+            return self._loaded(name)
+        known = self._cache.old(file)
         if known is not None:
-            with contextlib.suppress(tuf.RepositoryError, *BROKEN):
+            with contextlib.suppress(tuf.RepositoryError, Refusal, *BROKEN):
                 self._set.update_delegated_targets(known, name, parent)
+                found = self._checked(name)
                 self._new[file] = known
-                return self._loaded(name)
+                return found
         meta = self.snapshot.meta.get(file)
         if meta is None:
             raise Refusal("metadata-mismatch", f"the snapshot does not list {name!r:.140}")
@@ -273,10 +269,13 @@ class TufClient:
         with translated(name):
             self._set.update_delegated_targets(data, name, parent)
         distinct.counted(self._delegator(parent), name, data)
+        found = self._checked(name)
         if known is not None and self._still_signed(known, name, parent) == meta.version:
             self._refuse_two_contents(name, meta.version, known, data)
         self._new[file] = data
-        return self._loaded(name)
+        if self._keep_role is not None:
+            self._keep_role(file, data)
+        return found
 
     def find(self, path: str) -> Found | None:
         """5.6.7: preorder walk through the delegations; None when nobody lists ``path``.
@@ -313,6 +312,12 @@ class TufClient:
         if not self._two_contents and signed_bytes(known) != signed_bytes(data):
             raise _equivocation(role, version)
 
+    def _checked(self, name: str) -> Targets:
+        role = self._loaded(name)
+        if self._check_role is not None:
+            self._check_role(name, role)
+        return role
+
     def _loaded(self, name: str) -> Targets:
         role = self._set[name]
         if not isinstance(role, Targets):
@@ -321,17 +326,6 @@ class TufClient:
 
     def _delegator(self, name: str) -> Root | Targets:
         return self.root if name == Root.type else self._loaded(name)
-
-    def _lists(self, name: str, data: bytes | None) -> bool:
-        """Whether ``data`` is what the snapshot lists of a role, or should be.
-
-        Roles that were not asked for since stay in the cache in an older version, as a memory.
-        """
-        listed = self.snapshot.meta.get(f"{name}.json")
-        if data is None or listed is None:
-            return False
-        with translated(name):
-            return Metadata[Targets].from_bytes(data).signed.version >= listed.version
 
     def _still_signed(self, data: bytes, name: str, parent: str) -> int:
         """Version of known bytes whose signature still holds, else 0."""
@@ -371,12 +365,6 @@ class TufClient:
 _TOP = frozenset({"root.json", "timestamp.json", "snapshot.json", "targets.json"})
 
 
-def _plain(name: str) -> str:
-    """``3.snapshot.json`` -> ``snapshot.json``."""
-    number, _, rest = name.partition(".")
-    return rest if number.isdigit() else name
-
-
 def _replaced(before: Root, after: Root, role: str) -> bool:
     """Whether a key of ``role`` in ``before`` is no longer one of its keys in ``after``."""
     return not set(before.roles[role].keyids) <= set(after.roles[role].keyids)
@@ -386,11 +374,7 @@ def _equivocation(role: str, version: int) -> Refusal:
     return Refusal("equivocation", f"{role} version {version} was signed with two contents")
 
 
-def _delegated(role: Targets) -> set[str]:
-    """Names of the roles that ``role`` delegates to."""
+def is_bin_of(role: Targets, name: str) -> bool:
+    """Whether ``role`` delegates to ``name`` as to one of its hash bins."""
     found = role.delegations
-    if found is None:
-        return set()
-    if found.succinct_roles is not None:
-        return set(found.succinct_roles.get_roles())
-    return set(found.roles or {})
+    return bool(found and found.succinct_roles and found.succinct_roles.is_delegated_role(name))

@@ -13,19 +13,27 @@ honestly are left behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
-from signing import layout, strict
+from signing import bins, layout, strict
 from signing.client import TufClient
 from signing.edition import Edition, Upload
 from signing.errors import Stale
-from signing.repository import SPEC, Place, meta_of, signed_by, until
+from signing.repository import (
+    SPEC,
+    Place,
+    delegated,
+    meta_of,
+    meta_of_role,
+    signed_by,
+    until,
+)
 
 CREDIBLE = 1_000_000_000
 """A version from here on was not reached by counting: somebody wound it forward."""
@@ -49,7 +57,8 @@ class Closing:
 
     ``roles`` are changed targets roles, ``roots`` new roots by version. ``renew`` makes a new
     snapshot although no role changed. ``recover``: the keys of before were stolen. ``above``:
-    versions of snapshot and timestamp that must be exceeded (a store restored from backup).
+    versions of snapshot and timestamp that must be exceeded (a store restored from backup), and
+    ``dormant`` names that the snapshot must list at these versions at least.
     """
 
     roles: Mapping[str, bytes]
@@ -59,6 +68,7 @@ class Closing:
     files: tuple[tuple[str, bytes], ...] = ()
     recover: bool = False
     above: tuple[int, int] = (0, 0)
+    dormant: Mapping[str, int] = field(default_factory=dict)
 
 
 def close(
@@ -77,11 +87,14 @@ def close(
     """
     files = [*closing.files]
     meta = dict(before.snapshot.meta) if before else {}
+    for name, version in closing.dormant.items():
+        known = meta.get(f"{name}.json")
+        meta[f"{name}.json"] = MetaFile(max(version, known.version if known else 0))
     for name, data in closing.roles.items():
         signed = Metadata[Targets].from_bytes(data).signed
         if signed.is_expired(now):
             raise Stale(f"{name} expired while it waited for signatures", subject=name)
-        meta[f"{name}.json"] = meta_of(signed.version, data)
+        meta[f"{name}.json"] = meta_of_role(name, signed.version, data)
         files.append((place.name(layout.versioned(signed.version, name)), data))
     listed = before.timestamp.snapshot_meta if before else None
     if listed is None or closing.roles or closing.renew:
@@ -105,7 +118,7 @@ def close(
         _there(place, before, recover=closing.recover),
     )
     edition = Edition(place.key, tuple(files), swap, closing.uploads)
-    prove(place, before, root, edition, now)
+    prove(place, before, root, edition, now, changed=closing.roles)
     return edition
 
 
@@ -131,19 +144,32 @@ def next_version(place: Place, role: str, after: int) -> int:
 
 
 def prove(
-    place: Place, before: TufClient | None, root: bytes, edition: Edition, now: datetime
+    place: Place,
+    before: TufClient | None,
+    root: bytes,
+    edition: Edition,
+    now: datetime,
+    *,
+    changed: Iterable[str],
 ) -> TufClient:
-    """Read the repository as it will be after this edition, with the memory of before."""
+    """Read the repository as it will be after this edition, with the memory of before.
+
+    Of hash bins those that ``changed`` are read, and all of them where their component did.
+    """
     overlay = dict(edition.files) | {edition.swap[0]: edition.swap[1]}
 
     def fetch(file: str, limit: int) -> bytes | None:
         name = place.name(file)
         return overlay[name] if name in overlay else place.reader(name, limit)
 
-    cache = {"root.json": root} | (before.cache() if before else {})
-    client = TufClient(cache, fetch, now, check_expiry=False)
+    cache = before.cache() if before else {"root.json": root}
+    client = TufClient(cache, fetch, now, check_role=bins.refuse_misnamed, check_expiry=False)
     client.refresh()
-    if client.targets.delegations and client.targets.delegations.roles:
-        for name in client.targets.delegations.roles:
-            client.role(name, Targets.type)
+    parts = set(changed)
+    for name in delegated(client.targets):
+        role = client.role(name, Targets.type)
+        bins.refuse_others(name, role, client.targets)
+        for part in bins.names(role):
+            if name in parts or part in parts:
+                client.role(part, name)
     return client

@@ -10,11 +10,12 @@ is not in it is shown as ``unknown key 1a2b...``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tuf.api.metadata import DelegatedRole, Role, Root, Signed, TargetFile, Targets
 
-from signing import strict
+from signing import bins, strict
 
 Names = Mapping[str, str]
 _SAID = frozenset({"issued"})
@@ -57,16 +58,61 @@ def role(before: Role | None, after: Role | None, names: Names) -> str:
 
 def targets(name: str, before: Targets | None, after: Targets, names: Names) -> list[str]:
     """What a role's new version lists, takes off, delegates and says besides."""
-    old = before.targets if before else {}
-    words = [
-        f"{name}: {_target(path, new)}"
-        for path, new in after.targets.items()
-        if path not in old or old[path].to_dict() != new.to_dict()
-    ]
-    words += [f"{name}: takes off {path}" for path in old if path not in after.targets]
+    words = _listing(name, before.targets if before else {}, after.targets)
     words += _delegations(name, before, after, names)
     words += _fields(name, before, after) if before else []
     return words or [_renewed(name, before, after)]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component on one side of a change: its role, and the parts of it that are compared.
+
+    ``parts`` are roles by name: the component's own, bins of it, or both.
+    """
+
+    role: Targets
+    parts: Mapping[str, Targets]
+
+    def targets(self) -> dict[str, TargetFile]:
+        """Everything that these parts list."""
+        return {path: t for part in self.parts.values() for path, t in part.targets.items()}
+
+
+def component(name: str, before: Component | None, after: Component) -> list[str]:
+    """The same of a component that may be spread over hash bins: what moves is not new."""
+    if before is None:
+        number = bins.count(after.role)
+        words = [f"{name}: a new component, spread over {number} bins"] if number > 1 else []
+        words += _listing(name, {}, after.targets())
+        return words or [_renewed(name, None, after.role)]
+    old, new = before.targets(), after.targets()
+    words = _listing(name, old, new)
+    had, has = bins.count(before.role), bins.count(after.role)
+    if had != has:
+        stay = sum(path in new for path in old)
+        words.append(f"{name}: {had} bins become {has}; {stay} releases move, unchanged")
+    words += _fields(name, before.role, after.role)
+    return words or [_again(name, before, after)]
+
+
+def _again(name: str, before: Component, after: Component) -> str:
+    """Nothing but new versions of the same content."""
+    parts = [part for part in after.parts if bins.is_bin(part)]
+    if not parts:
+        return _renewed(name, before.role, after.role)
+    first = min(role.expires for role in after.parts.values())
+    what = bins.words(parts, bins.count(after.role))
+    return f"{name}: {what} signed again, until {strict.stamp(first)}; nothing else changes"
+
+
+def _listing(name: str, old: Mapping[str, TargetFile], new: Mapping[str, TargetFile]) -> list[str]:
+    words = [
+        f"{name}: {_target(path, target)}"
+        for path, target in new.items()
+        if path not in old or old[path].to_dict() != target.to_dict()
+    ]
+    return words + [f"{name}: takes off {path}" for path in old if path not in new]
 
 
 def _delegations(name: str, before: Targets | None, after: Targets, names: Names) -> list[str]:

@@ -21,14 +21,18 @@ from pathlib import Path
 from signing.errors import Busy, Malformed, NotPermitted, Outage
 
 
-def replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write ``data`` to ``path`` atomically and durably; ``Outage`` when the disk says no."""
+def replace(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = True) -> None:
+    """Write ``data`` to ``path`` atomically and durably; ``Outage`` when the disk says no.
+
+    Without ``sync`` it can be torn by a power cut: for what can be had again.
+    """
     folder(path.parent)
     temporary = _temporary(path)
     try:
-        write_new(temporary, data, mode)
+        write_new(temporary, data, mode, sync=sync)
         temporary.replace(path)
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
     except OSError as e:
         raise outage(path, e) from e
     finally:
@@ -60,7 +64,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".tmp-{path.name[:120]}.{os.getpid()}-{threading.get_ident()}")
 
 
-def write_new(path: Path, data: bytes, mode: int) -> None:
+def write_new(path: Path, data: bytes, mode: int, *, sync: bool = True) -> None:
     """Create ``path`` with ``mode`` from the first instant, write and sync it; raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
@@ -68,7 +72,8 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
 
 
 def folder(path: Path, mode: int = 0o755) -> None:

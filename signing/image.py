@@ -21,6 +21,7 @@ from signing.ceremony import Pending
 from signing.closing import Closing, Online
 from signing.edition import Edition
 from signing.errors import Malformed, NotFound
+from signing.founded import refuse_unfounded
 from signing.image_change import Change
 from signing.image_edits import ImageEdits, unpublished
 from signing.image_state import State
@@ -63,7 +64,7 @@ class Image(ImageEdits):
         done = edit.published()
         if done == set(pending.roles):
             return None
-        finished = self._finished(edit, pending, done, foreign)
+        finished = self._finished(edit, pending, state, foreign)
         root = finished.pop("root", None)
         anchor = self._root if self._root is not None else root
         if anchor is None:
@@ -76,6 +77,7 @@ class Image(ImageEdits):
             files=_files(pending) if finished else (),
             recover=stolen,
             above=pending.above,
+            dormant=pending.dormant,
         )
         return self._finish(state, anchor, closed, online, now)
 
@@ -92,14 +94,14 @@ class Image(ImageEdits):
             return None
         edit = Change(self._policy, self._place, state, pending, now)
         done = edit.published()
-        finished = self._finished(edit, pending, done, foreign)
+        finished = self._finished(edit, pending, state, foreign)
         if "root" in done:
             return None
         finished.pop("root")
         data = finished.get(Targets.type)
         if data is not None and not repository.holds(state.client.root, Targets.type, data):
             finished = {}
-        cache, root = state.client.cache(), edit.trusted_root()
+        cache, root = state.client.verified(), edit.trusted_root()
         if not finished and all(
             repository.holds(root, n, cache[f"{n}.json"]) for n in ("snapshot", "timestamp")
         ):
@@ -114,15 +116,17 @@ class Image(ImageEdits):
         return self._finish(state, self._trust(), closed, online, now)
 
     def _finished(
-        self, edit: Change, pending: Pending, done: Iterable[str], foreign: Iterable[str]
+        self, edit: Change, pending: Pending, state: State | None, foreign: Iterable[str]
     ) -> dict[str, bytes]:
         """Bytes of the roles that are not public yet, after every check that needs no proof."""
         edit.refuse_stale()
         finished = pending.finished()
-        edit.refuse_unfounded()
+        refuse_unfounded(edit, pending, state)
+        root, targets = edit.trusted_root(), edit.standing(Targets.type)
         if self._root is None:
-            self.refuse_other_root(edit.trusted_root())
-        repository.refuse_shared(repository.key_ids(edit.trusted_root(), edit.targets()), foreign)
+            self.refuse_other_root(root)
+        repository.refuse_shared(repository.key_ids(root, targets), foreign)
+        done = edit.published()
         return {name: data for name, data in finished.items() if name not in done}
 
     def _trust(self) -> bytes:

@@ -1,22 +1,23 @@
-"""A change of the image repository in the making: drafts over the verified state.
+"""A change of the image repository in the making: the editing half of ``drafts.py``.
 
 Every method edits copies; :meth:`Change.done` returns the pending change. Touching a role gives
-it the next free version, once per change, and drops the signatures that it had.
+it the next free version, once per change, and drops the signatures that it had; a version that
+anybody has signed is never given to another content (TUF 4.4: a version alone says which file).
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Root, TargetFile, Targets
 
-from signing import ceremony, layout, repository, strict
+from signing import bins, ceremony, layout, repository, strict
 from signing.ceremony import Needs, Pending
-from signing.errors import Busy, Malformed
-from signing.image_state import COUNTER, State, newest_counter, releases_of
+from signing.drafts import Drafts
+from signing.errors import Malformed, NotPermitted
+from signing.image_state import COUNTER, REMOVED, State
 from signing.plan import APPROVERS_PATH
 from signing.policy import RESERVED, Policy
 from signing.policy_file import Role as PolicyRole
@@ -26,8 +27,8 @@ from signing.review import needs as needs_of
 APPROVERS_KIND = "approvers"
 
 
-class Change:
-    """A change in the making: roles of the pending change over those of the verified state."""
+class Change(Drafts):
+    """A change in the making: see :class:`~signing.drafts.Drafts` for what it reads."""
 
     def __init__(
         self,
@@ -37,116 +38,46 @@ class Change:
         pending: Pending | None,
         now: datetime,
     ) -> None:
-        self._policy = policy
-        self._place = place
-        self._state = state
-        self._now = now
-        self._pending = pending or Pending(
-            schema=1, repository="image", created=strict.stamp(now), roles={}, summary=()
-        )
-        self._roles = dict(self._pending.roles)
+        super().__init__(policy, place, state, pending, now)
         self._uploads = {item.name: item for item in self._pending.uploads}
         self._files = dict(self._pending.files)
-        self.root: Root | None = None
+        self._dormant = dict(self._pending.dormant)
 
-    # -- what is there -------------------------------------------------------------------------
-    def _before(self) -> dict[str, Targets]:
-        if self._state is None:
-            return {}
-        return {Targets.type: self._state.targets, **self._state.roles}
-
-    def _drafts(self) -> dict[str, Targets]:
-        return msgspec.structs.replace(self._pending, roles=self._roles).drafts()
-
-    def _base(self, name: str) -> int:
-        known = self._before().get(name)
-        if name == Root.type:
-            return self._state.client.root.version if self._state else 0
-        return known.version if known else 0
-
-    def published(self) -> frozenset[str]:
-        """Roles of the change that the store already lists, exactly so."""
-        known: dict[str, Metadata[Any]] = {n: Metadata(r) for n, r in self._before().items()}
-        if self._state is not None:
-            known[Root.type] = Metadata(self._state.client.root)
-        return frozenset(
-            name
-            for name, role in self._roles.items()
-            if name in known and known[name].signed_bytes == role.metadata().signed_bytes
-        )
-
-    def refuse_stale(self) -> None:
-        """``Busy`` (code ``stale-base``) when a role has moved on since the change began.
-
-        What a killed publish already made public is no reason.
-        """
-        done = self.published()
-        for name, role in self._roles.items():
-            if name not in done and role.base != self._base(name):
-                raise Busy(
-                    f"{name} is at version {self._base(name)}, the change is built on {role.base}",
-                    code="stale-base",
-                    subject=name,
-                    remedy="ota repo discard image, and make the change again",
-                )
-
-    def trusted_root(self) -> Root:
-        """The root after this change."""
-        if self.root is not None:
-            return self.root
-        if Root.type in self._roles:
-            signed = self._roles[Root.type].metadata().signed
-            if isinstance(signed, Root):
-                return signed
-        if self._state is None:
-            raise Malformed("pending change: a first change without a root", subject="image")
-        return self._state.client.root
-
-    def targets(self) -> Targets:
-        """A copy of top-level targets as it stands with this change."""
-        known = self._drafts().get(Targets.type) or self._before().get(Targets.type)
-        if known is not None:
-            return _copy(known)
-        life = self._policy.image.targets.expires
-        return Targets(1, repository.SPEC, repository.until(self._now, life), {})
-
-    def roles(self) -> dict[str, Targets]:
-        """Copies of the components' roles as they stand with this change."""
-        merged = self._before() | self._drafts()
-        return {name: _copy(role) for name, role in merged.items() if name != Targets.type}
-
-    def counter(self, component: str) -> int:
-        """The highest release counter that this component ever listed; 1 for a new one."""
-        role = self.roles().get(component)
-        return newest_counter(component, role) if role is not None else 1
-
-    # -- changes -------------------------------------------------------------------------------
+    # -- roles ---------------------------------------------------------------------------------
     def put(self, name: str, signed: Root | Targets, base: int, *needs: Needs) -> None:
         """Set one role; signatures that it had are dropped."""
         self._roles[name] = ceremony.waiting(signed, base, *needs)
+        self._read.pop(name, None)
+        if isinstance(signed, Targets):
+            self._read[name] = signed
 
     def drop(self, name: str) -> None:
         """Leave a role as it is published."""
         self._roles.pop(name, None)
-
-    def waits(self, name: str) -> bool:
-        """Whether a role is part of the change."""
-        return name in self._roles
+        self._read.pop(name, None)
 
     def changed(self, name: str, role: Targets, above: int = 0) -> None:
-        """Give a role its new expiry and, once per change, its next free version.
+        """Give a role its new expiry and its next free version.
 
-        ``above``: a version that must be exceeded.
+        A version that this change gave it before, and that nobody has signed, will do. ``above``:
+        a version that must be exceeded.
         """
-        base = self._base(name)
         waits = self._roles.get(name)
-        version = waits.metadata().signed.version if waits is not None else 0
-        if version <= above:
-            version = self._place.free_version(name, max(base, above))
+        version = int(waits.signed["version"]) if waits is not None else 0
+        if version <= above or (waits is not None and waits.signatures):
+            least = max(self._seen(name), above, version)
+            version = self._place.free_version(name, least)
         role.version = version
         role.expires = repository.until(self._now, self._policy_of(name).expires)
         role.unrecognized_fields["issued"] = strict.stamp(self._now)
-        self.put(name, role, base, self._needs(name))
+        if bins.is_bin(name):
+            role.unrecognized_fields[bins.NAME] = name
+        self.put(name, role, self.base(name), self._needs(name))
+
+    def _seen(self, name: str) -> int:
+        """The version that the snapshot lists of a role, delegated to or not any more."""
+        meta = self._state.client.snapshot.meta.get(f"{name}.json") if self._state else None
+        return meta.version if meta is not None else 0
 
     def reconsider(self, name: str) -> None:
         """Ask again who must sign a role, now that its delegator differs.
@@ -157,42 +88,42 @@ class Change:
         if name in self._roles:
             needs = (self._needs(name),)
             self._roles[name] = msgspec.structs.replace(self._roles[name], needs=needs)
-        elif not self._still_signed(name):
-            self.changed(name, _copy(self._before()[name]))
-
-    def _still_signed(self, name: str) -> bool:
-        if self._state is None or name not in self._before():
-            return True
-        data = self._state.client.cache()[f"{name}.json"]
-        parent: Root | Targets = self.trusted_root() if name == Targets.type else self.targets()
-        return repository.holds(parent, name, data)
+        elif not self.still_signed(name):
+            self.changed(name, self.role(name))
 
     def _policy_of(self, name: str) -> PolicyRole:
         image = self._policy.image
-        return image.targets if name == Targets.type else image.component(name)
+        return image.targets if name == Targets.type else image.component(bins.component_of(name))
 
     def _needs(self, name: str) -> Needs:
-        return needs_of(self.trusted_root() if name == Targets.type else self.targets(), name)
+        return needs_of(self.parent(name), name)
 
-    def component(self, name: str) -> Targets:
-        """A component's role; a new one is delegated to first, a change of targets."""
+    # -- components ----------------------------------------------------------------------------
+    def component(self, name: str) -> None:
+        """See to it that a component is delegated to; a new one is a change of targets, too."""
         if name in RESERVED:
             raise Malformed(f"component: {name} is a reserved name", subject=name)
-        known = self.roles().get(name)
-        if known is not None:
-            return known
+        if name in self._policy.image.removed:
+            raise NotPermitted(
+                f"the policy says that component {name} is removed",
+                code="removed",
+                subject=name,
+                remedy=f"take `removed` out of [components.{name}] in image.toml",
+            )
+        if name in self.components():
+            return
+        counter = self.counter(name)
         self.delegate(name)
-        life = self._policy.image.component(name).expires
-        role = Targets(1, repository.SPEC, repository.until(self._now, life), {})
-        role.unrecognized_fields[COUNTER] = 1
+        role = self.empty()
+        role.unrecognized_fields[COUNTER] = counter
         self.changed(name, role)
-        return role
+        self.lay_out(name)
 
     def delegate(self, name: str) -> bool:
         """Delegate a component to the policy's keyholders; False when it is so already."""
         policy = self._policy.image.component(name)
         keys = {key.keyid: key for key in self._policy.keys(policy.keyholders)}
-        targets = self.targets()
+        targets = self.role(Targets.type)
         delegations = targets.delegations or Delegations({}, {})
         targets.delegations = delegations
         if delegations.roles is None:
@@ -204,18 +135,77 @@ class Change:
             name, list(keys), policy.threshold, terminating=True, paths=[f"{name}/*"]
         )
         delegations.keys.update(keys)
-        used = {keyid for role in delegations.roles.values() for keyid in role.keyids}
-        for keyid in set(delegations.keys) - used:
-            del delegations.keys[keyid]
+        _forget_keys(delegations)
+        _removed(targets, name, None)
         self.changed(Targets.type, targets)
         return True
 
+    def lay_out(self, name: str) -> bool:
+        """Spread a component over as many bins as the policy says, under its own keyholders.
+
+        False when it is so already. Bins that stay are only asked whether they are still signed;
+        with another number of bins, every release moves and every bin is new.
+        """
+        role, targets = self.role(name), self.standing(Targets.type)
+        before, had = role.delegations, bins.names(role)
+        number = self._policy.image.bins_of(name)
+        if targets is None or targets.delegations is None:
+            raise Malformed(f"{name} is delegated to by nobody", subject=name)
+        bins.delegate(name, role, targets.delegations, number)
+        if role.delegations == before:
+            return False
+        if len(had) == (number if number > 1 else 0):
+            self.changed(name, role)
+            for part in had:
+                self.reconsider(part)
+            return True
+        listed = self.listed(name)
+        for part in had:
+            self.drop(part)
+        role.targets = listed if number == 1 else {}
+        self.changed(name, role)
+        for part, found in bins.spread(name, role, listed).items():
+            if part != name:
+                fresh = self.empty()
+                fresh.targets = found
+                self.changed(part, fresh)
+        return True
+
+    def remove(self, name: str) -> bool:
+        """Delegate to a component no longer; False when it is so already.
+
+        Its names stay in the snapshot, since clients refuse one that drops a name (TUF 5.5.5).
+        Raises ``NotPermitted`` (``not-empty``) while it lists a release, published or waiting.
+        """
+        role = self.standing(name)
+        if role is None:
+            return False
+        published = self._state.parts(name) if self._state and self._state.live(name) else ()
+        if self.listed(name) or any(part.targets for _, part in published):
+            raise NotPermitted(
+                f"component {name} lists releases; it can not be removed",
+                code="not-empty",
+                subject=name,
+                remedy="ota release yank each of them, publish that, then ota repo change",
+            )
+        counter = self.counter(name)
+        for part in (name, *bins.names(role)):
+            self.drop(part)
+        targets = self.role(Targets.type)
+        if targets.delegations is not None:
+            (targets.delegations.roles or {}).pop(name, None)
+            _forget_keys(targets.delegations)
+        _removed(targets, name, counter)
+        self.changed(Targets.type, targets)
+        return True
+
+    # -- what goes with it ---------------------------------------------------------------------
     def approvers(self) -> bool:
         """List who may author and approve plans; False when exactly these are listed."""
         data = strict.compact(msgspec.to_builtins(self._policy.approvers()))
         custom = {"custom": {"kind": APPROVERS_KIND}}
         sha256 = strict.digest(data)
-        targets = self.targets()
+        targets = self.role(Targets.type)
         known = targets.targets.get(APPROVERS_PATH)
         if known is not None and known.hashes.get("sha256") == sha256:
             return False
@@ -237,9 +227,14 @@ class Change:
         """Remember a text that travels within the change."""
         self._files[name] = data.decode()
 
+    def sleep(self, name: str, version: int) -> None:
+        """See to it that the snapshot lists a role that is not delegated to at this version."""
+        self._dormant[name] = max(version, self._dormant.get(name, 0))
+
     def done(self, above: tuple[int, int] = (0, 0)) -> Pending:
         """The change as it now waits, with what it replaces."""
-        listed = self._listed()
+        drafts = [self.draft(name) for name in self._roles]
+        listed = repository.store_names(role for role in drafts if role is not None)
         return msgspec.structs.replace(
             self._pending,
             roles=self._roles,
@@ -248,52 +243,40 @@ class Change:
             files={name: text for name, text in self._files.items() if name in listed},
             before=self._replaced(),
             above=max(above, self._pending.above),
+            dormant=self._dormant,
         )
 
     def _replaced(self) -> dict[str, str]:
-        """Published text of each role of the change, and of targets, which vouch for the rest."""
-        if self._state is None or not self._drafts():
-            return {}
-        cache = self._state.client.cache()
-        wanted = {*self._drafts(), Targets.type}
-        return {n: cache[f"{n}.json"].decode() for n in wanted if f"{n}.json" in cache}
+        """Published text of each role of the change, and of those which vouch for them.
 
-    def _listed(self) -> dict[str, TargetFile]:
-        """Store name -> target, for every target of the changed roles."""
-        return _names(self._drafts())
-
-    def refuse_unfounded(self) -> None:
-        """What a signed change lists must be sound, and must come with its bytes.
-
-        Every component's role lists only releases of its own (``Refusal``); every target that is
-        new comes with an upload or a file of exactly its hash, and nothing else comes along
-        (``Malformed``): the waiting file's own words about bytes are not believed.
+        Where a component's number of bins differs, of all its bins: a signer sees what moves.
         """
-        listed = self._listed()
-        for name, role in self._drafts().items():
-            if name != Targets.type:
-                releases_of(name, role)
-        bytes_of = {i.name: (i.length, i.sha256) for i in self._uploads.values()}
-        for name, text in self._files.items():
-            data = text.encode()
-            bytes_of[name] = (len(data), strict.digest(data))
-        for name, found in bytes_of.items():
-            target = listed.get(name)
-            if target is None or found != (target.length, target.hashes.get("sha256")):
-                raise Malformed(f"pending change: {name} is not what the roles list", subject=name)
-        known = _names(self._before())
-        for name, target in listed.items():
-            if name not in known and name not in bytes_of:
-                raise Malformed(f"pending change: {target.path} comes without its bytes")
+        wanted: set[str] = set()
+        for name in self._roles:
+            if name != Root.type:
+                wanted |= {Targets.type, name, bins.component_of(name)}
+        state = self._state
+        if state is None:
+            return {}
+        for name, role in state.roles.items():
+            if name in self._roles and bins.count(role) != bins.count(self.draft(name)):
+                wanted |= set(bins.names(role))
+        texts = {n: state.client.kept(n) for n in wanted if state.part(n) is not None}
+        return {name: data.decode() for name, data in texts.items() if data is not None}
 
 
-def _names(roles: dict[str, Targets]) -> dict[str, TargetFile]:
-    return {
-        layout.image_target(path, target.hashes.get("sha256", "")): target
-        for role in roles.values()
-        for path, target in role.targets.items()
-    }
+def _forget_keys(delegations: Delegations) -> None:
+    """Drop keys that no delegation names any more."""
+    used = {keyid for role in (delegations.roles or {}).values() for keyid in role.keyids}
+    for keyid in set(delegations.keys) - used:
+        del delegations.keys[keyid]
 
 
-def _copy(role: Targets) -> Targets:
-    return Targets.from_dict(msgspec.json.decode(msgspec.json.encode(role.to_dict())))
+def _removed(targets: Targets, name: str, counter: int | None) -> None:
+    """Note, signed, the last counter of a component that is removed; None for one that is back."""
+    known = targets.unrecognized_fields.pop(REMOVED, {})
+    kept = {n: c for n, c in known.items() if n != name} if isinstance(known, dict) else {}
+    if counter is not None:
+        kept[name] = counter
+    if kept:
+        targets.unrecognized_fields[REMOVED] = kept

@@ -22,14 +22,13 @@ from pathlib import Path
 from securesystemslib.signer import Key
 from tuf.api.metadata import Root, TargetFile, Targets
 
-from signing import layout, playbook_target, repository, rotation
+from signing import bins, layout, playbook_target, repository, rotation
 from signing import playbook as playbooks
 from signing.ceremony import Needs, Pending
-from signing.client import TufClient
 from signing.edition import Reader
 from signing.errors import Malformed, NotFound, NotPermitted, Outage, Refusal, Stale
 from signing.image_change import Change
-from signing.image_state import COUNTER, State
+from signing.image_state import COUNTER, State, releases_of
 from signing.layout import PLAYBOOKS
 from signing.memory import Memory
 from signing.playbook import Playbook
@@ -74,7 +73,7 @@ class ImageEdits:
             client = repository.remembered(self._place) if self._salvage else None
             if client is None:
                 raise
-        return None if client is None else _state(client)
+        return None if client is None else State.of(client)
 
     def targets(self) -> tuple[Root, Targets] | None:
         """Verified root and top-level targets, or None before the first publish."""
@@ -91,6 +90,27 @@ class ImageEdits:
     def refuse_other_root(self, root: Root) -> None:
         """``Refusal`` for a first root that is not the policy's."""
         repository.refuse_other_root(root, self._top())
+
+    def after(self, pending: Pending, now: datetime) -> dict[str, dict[str, Release]]:
+        """Component -> path -> release, as every component of a change will stand with it."""
+        edit = Change(self._policy, self._place, self.state(now), pending, now)
+        touched = {bins.component_of(name) for name in pending.roles} & set(edit.components())
+        return {
+            component: {
+                path: release
+                for name, part in edit.parts(component)
+                for path, release in releases_of(name, part).items()
+            }
+            for component in touched
+        }
+
+    def after_at(self, pending: Pending, path: str, now: datetime) -> Release | None:
+        """The release that will stand at one path with a change, or None."""
+        component, _ = split_path(path)
+        edit = Change(self._policy, self._place, self.state(now), pending, now)
+        part = edit.standing(edit.home(component, path))
+        target = part.targets.get(path) if part else None
+        return None if target is None else Release.from_target(target)
 
     # -- edits ---------------------------------------------------------------------------------
     def create(self, now: datetime) -> Pending:
@@ -119,15 +139,23 @@ class ImageEdits:
         :meth:`next_counter`); ``Malformed`` for a reserved component.
         """
         edit = self._edit(pending, now)
-        role = edit.component(release.component)
+        edit.component(release.component)
+        home = edit.home(release.component, release.path)
+        role = edit.role(home)
         known = role.targets.get(release.path)
         target = release.to_target()
-        _refuse_taken(known, target)
+        _refuse_taken(Release.from_target(known).to_target() if known else None, target)
         if known is None:
-            _check_counter(release, edit.counter(release.component))
+            newest = edit.counter(release.component)
+            _check_counter(release, newest)
+            if release.release_counter != newest and home != release.component:
+                over = edit.role(release.component)
+                over.unrecognized_fields[COUNTER] = release.release_counter
+                edit.changed(release.component, over)
+            elif home == release.component:
+                role.unrecognized_fields[COUNTER] = release.release_counter
             role.targets[release.path] = target
-            role.unrecognized_fields[COUNTER] = release.release_counter
-            edit.changed(release.component, role)
+            edit.changed(home, role)
         name = layout.image_target(release.path, release.sha256)
         edit.upload(name, source, release.sha256, release.length)
         return edit.done()
@@ -146,7 +174,8 @@ class ImageEdits:
                 remedy=f"add [components.{PLAYBOOKS}] with keyholders of its own to image.toml",
             )
         edit = self._edit(pending, now)
-        role = edit.component(PLAYBOOKS)
+        edit.component(PLAYBOOKS)
+        role = edit.role(PLAYBOOKS)
         target = playbook_target.describe(playbook).to_target()
         known = role.targets.get(target.path)
         _refuse_taken(known, target)
@@ -161,11 +190,12 @@ class ImageEdits:
         """Take a release or playbook off the list; ``NotFound`` when it is not on it."""
         component, _ = split_path(path)
         edit = self._edit(pending, now)
-        role = edit.roles().get(component)
-        if role is None or path not in role.targets:
+        home = edit.home(component, path)
+        role = edit.role(home)
+        if path not in role.targets:
             raise NotFound(f"{path} is not listed", subject=path, remedy="ota release list")
         del role.targets[path]
-        edit.changed(component, role)
+        edit.changed(home, role)
         return edit.done()
 
     def set_approvers(self, pending: Pending | None, now: datetime) -> Pending:
@@ -182,9 +212,9 @@ class ImageEdits:
         state = self.state(now)
         if state is None:
             raise unpublished()
-        unknown = set(renew) - {Root.type, Targets.type, *state.roles}
-        if unknown:
-            raise NotFound(f"there is no role {min(unknown)!r:.80}", remedy="ota repo status")
+        for name in renew:
+            if name != Root.type and not state.live(name):
+                raise NotFound(f"there is no role {name!r:.80}", remedy="ota repo status")
         edit = self._edit(pending, now)
         top = self._top()
         return rotation.rotate(edit, self._policy, state, top, now, renew=renew).done()
@@ -199,13 +229,19 @@ class ImageEdits:
         state = self.state(now)
         if state is None:
             raise unpublished()
-        for name in sorted(set(seen) - {*_TOP, *state.roles}):
-            edit.component(name)
-        names = [Targets.type, *(n for n in sorted(edit.roles()) if not edit.waits(n))]
-        for name in names:
-            role = edit.targets() if name == Targets.type else edit.roles()[name]
-            edit.changed(name, role, above=max(role.version, seen.get(name, 0)) + by)
+        gone = edit.gone()
+        for name in sorted(set(seen) - _TOP):
+            if not edit.live(name) and name not in gone and not bins.is_bin(name):
+                edit.component(name)
+        parts = [name for c in edit.components() for name, _ in edit.parts(c)]
+        for name in (Targets.type, *parts):
+            least = max(state.version(name), seen.get(name, 0)) + by
+            edit.changed(name, edit.role(name), above=least)
         client = state.client
+        listed = {f.removesuffix(".json"): m.version for f, m in client.snapshot.meta.items()}
+        for name in {*listed, *seen} - _TOP:
+            if not edit.live(name):
+                edit.sleep(name, max(listed.get(name, 0), seen.get(name, 0)) + by)
         snapshot = max(client.snapshot.version, seen.get("snapshot", 0)) + by
         return edit.done((snapshot, max(client.timestamp.version, seen.get("timestamp", 0)) + by))
 
@@ -231,11 +267,6 @@ class ImageEdits:
         if pending is not None:
             edit.refuse_stale()
         return edit
-
-
-def _state(client: TufClient) -> State:
-    names = client.targets.delegations.roles or {} if client.targets.delegations else {}
-    return State(client, client.targets, {n: client.role(n, Targets.type) for n in names})
 
 
 def unpublished() -> NotFound:

@@ -1,18 +1,20 @@
 """The image repository as it was verified: roles, releases, release counters.
 
-A component's role lists releases of that component and nothing else, and the role of playbooks
-nothing but those; anything else is a refusal on the operator's side, too, not only on devices.
+A component's role, or each of its hash bins (``bins.py``), lists releases of that component and
+nothing else, and the role of playbooks nothing but those; anything else is a refusal on the
+operator's side, too, not only on devices. Bins are read, and verified, when somebody asks for
+what stands in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from tuf.api.metadata import Targets
+from tuf.api.metadata import TargetFile, Targets
 
-from signing import playbook_target
+from signing import bins, playbook_target
 from signing.client import TufClient
 from signing.errors import Malformed, Refusal
 from signing.layout import PLAYBOOKS
@@ -21,6 +23,8 @@ from signing.release import Release
 
 COUNTER = "release_counter"
 """Signed field of a component's role: the highest release counter that it ever listed."""
+REMOVED = "removed"
+"""Signed field of top-level targets: component that was removed -> its last counter."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,86 @@ class State:
     client: TufClient
     targets: Targets
     roles: Mapping[str, Targets]
+    _read: dict[str, dict[str, Release]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, client: TufClient) -> State:
+        """From a client that has read top-level targets; loads every component's role.
+
+        Raises ``Refusal("bin-keyholders")``, and what the client raises.
+        """
+        delegations = client.targets.delegations
+        names = delegations.roles or {} if delegations else {}
+        roles = {name: client.role(name, Targets.type) for name in names}
+        for name, role in roles.items():
+            bins.refuse_others(name, role, client.targets)
+        return cls(client, client.targets, roles)
+
+    def live(self, name: str) -> bool:
+        """Whether a role is delegated to; the snapshot also lists those that no longer are."""
+        if name == Targets.type or name in self.roles:
+            return True
+        layout = bins.of(self.roles.get(bins.component_of(name)))
+        return layout is not None and layout.is_delegated_role(name)
+
+    def version(self, name: str) -> int:
+        """Version of a live targets role, 0 for any other; reads no bin."""
+        return self.client.snapshot.meta[f"{name}.json"].version if self.live(name) else 0
+
+    def part(self, name: str) -> Targets | None:
+        """A targets role by its name, verified: targets, a component's, or a bin."""
+        if not self.live(name):
+            return None
+        if bins.is_bin(name):
+            return self.client.role(name, bins.component_of(name))
+        return self.targets if name == Targets.type else self.roles[name]
+
+    def parts(self, component: str) -> Iterator[tuple[str, Targets]]:
+        """Name and role of everything that lists releases of this component, itself first."""
+        role = self.roles[component]
+        yield component, role
+        for name in bins.names(role):
+            yield name, self.client.role(name, component)
 
     def releases(self, now: datetime | None = None) -> dict[str, Release]:
         """Path -> release; with ``now``, only those of roles that have not expired."""
+        found: dict[str, Release] = {}
         if now is not None and self.targets.is_expired(now):
-            return {}
-        return {
-            path: release
-            for name, role in self.roles.items()
-            if now is None or not role.is_expired(now)
-            for path, release in releases_of(name, role).items()
-        }
+            return found
+        for component, role in self.roles.items():
+            if now is None or not role.is_expired(now):
+                for name, part in self.parts(component):
+                    if now is None or not part.is_expired(now):
+                        found |= self.listed(name, part)
+        return found
+
+    def at(self, path: str, now: datetime | None = None) -> Release | None:
+        """The release at one path, reading one bin at most; ``now`` as in :meth:`releases`."""
+        component = path.partition("/")[0]
+        role = self.roles.get(component)
+        if role is None:
+            return None
+        name = bins.home(component, role, path)
+        part = self.part(name) or role
+        if now is not None and any(r.is_expired(now) for r in (self.targets, role, part)):
+            return None
+        return self.listed(name, part).get(path)
+
+    def listed(self, name: str, part: Targets) -> dict[str, Release]:
+        """The releases of one role of this state, read once."""
+        if name not in self._read:
+            self._read[name] = releases_of(name, part, self.roles[bins.component_of(name)])
+        return self._read[name]
+
+    def target(self, path: str) -> TargetFile | None:
+        """What any targets role lists under a path: top-level, a component's, or a bin."""
+        component = path.partition("/")[0]
+        role = self.roles.get(component)
+        found = self.targets.targets.get(path)
+        if found is not None or role is None:
+            return found
+        part = self.part(bins.home(component, role, path)) or role
+        return part.targets.get(path)
 
     def playbooks(self, now: datetime | None = None) -> dict[str, PlaybookTarget]:
         """Path -> playbook; with ``now``, only while their role has not expired."""
@@ -52,28 +125,34 @@ class State:
         return playbook_target.playbooks_of(role)
 
 
-def releases_of(component: str, role: Targets) -> dict[str, Release]:
-    """The releases of one component's role; ``Refusal`` for one that is not the component's.
+def releases_of(name: str, part: Targets, role: Targets | None = None) -> dict[str, Release]:
+    """The releases that one role lists: a component's, or a bin of the component's ``role``.
 
+    Raises ``Refusal`` for one that is not the component's, or in a bin where nobody looks for it.
     The role of playbooks lists playbooks and no release.
     """
+    component = bins.component_of(name)
     found: dict[str, Release] = {}
     if component == PLAYBOOKS:
-        playbook_target.playbooks_of(role)
+        playbook_target.playbooks_of(part)
         return found
-    for path, target in role.targets.items():
+    for path, target in part.targets.items():
         try:
             release = Release.from_target(target)
         except Malformed as e:
             raise Refusal("release-malformed", str(e), subject=path) from e
-        if release.component != component:
-            raise Refusal("component-mismatch", f"{path} stands in role {component}", subject=path)
+        astray = role is not None and bins.is_bin(name) and bins.home(component, role, path) != name
+        if release.component != component or astray:
+            raise Refusal("component-mismatch", f"{path} stands in role {name}", subject=path)
         found[path] = release
     return found
 
 
 def newest_counter(component: str, role: Targets) -> int:
-    """The highest counter that a component's role ever listed, yanked releases included."""
+    """The highest counter that a component's role ever listed, yanked releases included.
+
+    Of a component with bins its role alone says so.
+    """
     signed = role.unrecognized_fields.get(COUNTER, 1)
     if not isinstance(signed, int):
         raise Refusal("release-malformed", f"{component}: {COUNTER} is not a number")

@@ -14,14 +14,14 @@ set is a true, if older, memory. A slower process never writes an older set over
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from signing import durable
+from signing import bins, durable
 from signing.client import TufClient
+from signing.client_cache import Folder
 from signing.errors import Malformed
-
-_LIMIT = 64 * 1024 * 1024
 
 
 class Memory:
@@ -30,34 +30,41 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self) -> dict[str, bytes]:
-        """What is remembered; empty before the first reading."""
-        found: dict[str, bytes] = {}
-        for path in sorted(self._folder.glob("*.json")):
-            data = durable.read(path, _LIMIT, "remembered metadata")
-            if data is not None:
-                found[unquote(path.name)] = data
-        return found
+    def load(self, root: bytes | None = None) -> Mapping[str, bytes]:
+        """What is remembered, read when asked; empty before the first reading.
+
+        ``root`` stands in for the root of a memory that has none yet.
+        """
+        others = {} if root is None else {"root.json": root}
+        return Folder(self._folder, "remembered metadata", others)
 
     def keep(self, client: TufClient) -> None:
         """Remember what this client verified, unless something newer is remembered already."""
-        new = client.cache()
-        if new == self.load():
+        new, old = client.verified(), self.load()
+        if all(old.get(name) == data for name, data in new.items()):
             return
         with durable.locked(self._folder / ".lock", wait=10.0):
-            old = self.load()
             if _version(old.get("timestamp.json")) > client.timestamp.version and _same_root(
                 old, new
             ):
                 return
+            gone = set(old) - set(client.cache())
             for name in sorted(new, key=_last_root):
                 if old.get(name) != new[name]:
                     durable.replace(self._folder / quote(name, safe=""), new[name])
-            for name in set(old) - set(new):
+            for name in gone:
                 durable.remove(self._folder / quote(name, safe=""))
 
+    def note(self, name: str, data: bytes) -> None:
+        """Keep one hash bin so that it need not be fetched again; a torn one is fetched again.
 
-def _same_root(old: dict[str, bytes], new: dict[str, bytes]) -> bool:
+        Its version is remembered by the snapshot, so nothing depends on it: it is not synced.
+        """
+        if bins.is_bin(name.removesuffix(".json")):
+            durable.replace(self._folder / quote(name, safe=""), data, sync=False)
+
+
+def _same_root(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> bool:
     return old.get("root.json") == new.get("root.json")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 from securesystemslib.signer import Key
 
-from signing import durable, policy_file, strict
+from signing import bins, durable, policy_file, strict
 from signing.enrolment import key_from_dict, key_to_dict
 from signing.errors import Malformed, NotFound
 from signing.layout import PLAYBOOKS
@@ -34,13 +34,24 @@ RESERVED = frozenset({"workspace", "root", "targets", "snapshot", "timestamp"})
 
 
 class ImagePolicy(msgspec.Struct, frozen=True):
-    """The image repository: what *may* run."""
+    """The image repository: what *may* run.
+
+    ``spread`` is component -> bins where that differs from ``bins``. ``removed`` components are
+    delegated to no longer.
+    """
 
     root: Role
     targets: Role
     snapshot: Role
     timestamp: Role
     components: dict[str, Role]
+    bins: int = 1
+    spread: dict[str, int] = {}
+    removed: frozenset[str] = frozenset()
+
+    def bins_of(self, name: str) -> int:
+        """Over how many hash bins a component's releases are spread; 1 for none, as playbooks."""
+        return 1 if name == PLAYBOOKS else self.spread.get(name, self.bins)
 
     def component(self, name: str) -> Role:
         """The role of one component, ``[targets]`` when it has no table of its own."""
@@ -189,10 +200,14 @@ def _image(path: Path) -> ImagePolicy:
     raw = policy_file.read(path, policy_file.ImageTable)
     base = raw.targets
     components = {}
+    _check_bins(path, "bins", raw.bins)
     for name, part in raw.components.items():
         where = f"components.{name}"
         if name in RESERVED or not strict.IDENTIFIER.fullmatch(name):
             raise policy_file.bad(path, where, "is not a name that a component can have")
+        _check_bins(path, f"{where}.bins", part.bins)
+        if part.removed:
+            continue
         table = policy_file.Table(
             part.keyholders if part.keyholders is not None else base.keyholders,
             part.threshold if part.threshold is not None else base.threshold,
@@ -206,6 +221,9 @@ def _image(path: Path) -> ImagePolicy:
         snapshot=policy_file.role(path, "snapshot", raw.snapshot),
         timestamp=policy_file.role(path, "timestamp", raw.timestamp),
         components=components,
+        bins=raw.bins,
+        spread={n: part.bins for n, part in raw.components.items() if part.bins is not None},
+        removed=frozenset(n for n, part in raw.components.items() if part.removed),
     )
 
 
@@ -216,12 +234,21 @@ def _own_keyholders(path: Path, raw: policy_file.ImageTable, components: dict[st
     where = f"components.{PLAYBOOKS}.keyholders"
     if raw.components[PLAYBOOKS].keyholders is None:
         raise policy_file.bad(path, where, "must be named")
+    if raw.components[PLAYBOOKS].bins not in {None, 1}:
+        raise policy_file.bad(path, f"components.{PLAYBOOKS}.bins", "is not for playbooks")
     top = (raw.root, raw.targets, raw.snapshot, raw.timestamp)
     others = {name for table in top for name in table.keyholders}
     others |= {n for c, role in components.items() if c != PLAYBOOKS for n in role.keyholders}
     both = others.intersection(components[PLAYBOOKS].keyholders)
     if both:
         raise policy_file.bad(path, where, f"names {min(both)}, who holds another role")
+
+
+def _check_bins(path: Path, where: str, count: int | None) -> None:
+    if count is not None and not bins.possible(count):
+        raise policy_file.bad(
+            path, where, f"is {count}; 1 (none) or a power of two up to {bins.MOST} is possible"
+        )
 
 
 def _director(path: Path) -> DirectorPolicy:

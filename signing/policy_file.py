@@ -32,11 +32,16 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A component's table; what it lacks comes from ``[targets]``."""
+    """A component's table; what it lacks comes from ``[targets]``, ``bins`` from the top.
+
+    ``removed``: this component is delegated to no longer.
+    """
 
     keyholders: list[str] | None = None
     threshold: int | None = None
     expires: str | None = None
+    bins: int | None = None
+    removed: bool = False
 
 
 class OnlineTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +61,7 @@ class ImageTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     snapshot: Table
     timestamp: Table
     components: dict[str, Partial] = {}
+    bins: int = 1
 
 
 class DirectorTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -43,6 +43,7 @@ REFUSALS: dict[str, Row] = {
     "target-mismatch": Row("director and image repository disagree in length or hash", _DIRECTOR),
     "counter-mismatch": Row("director and image repository disagree in counter", _DIRECTOR),
     "component-mismatch": Row("path, component and delegating role do not agree", _IMAGE),
+    "bin-keyholders": Row("a component's role hands releases on to other keyholders", _IMAGE),
     "hardware-mismatch": Row("the release is not for this component's hardware id", _DIRECTOR),
     "kind-mismatch": Row("the target is not of the kind that was ordered", _DIRECTOR),
     "release-malformed": Row("the signed description of the release is incomplete", _IMAGE),

@@ -25,12 +25,13 @@ from tuf.api.metadata import (
     Role,
     Root,
     Snapshot,
+    TargetFile,
     Targets,
     Timestamp,
 )
 from tuf.api.serialization.json import CanonicalJSONSerializer, JSONSerializer
 
-from signing import layout, strict
+from signing import bins, layout, strict
 from signing.client import TufClient
 from signing.edition import Reader
 from signing.errors import Busy, Outage, Refusal
@@ -95,7 +96,9 @@ class Place:
 def opened(
     place: Place, root: bytes, now: datetime, *, check_expiry: bool = False
 ) -> TufClient | None:
-    """The verified repository with all its roles, or None when nothing was published there yet.
+    """The verified repository, or None when nothing was published there yet.
+
+    Every role but hash bins has been read; a bin is when it is asked for, and remembered then.
 
     Raises ``Refusal`` when the store was tampered with; ``Stale`` only with ``check_expiry``.
     """
@@ -103,13 +106,18 @@ def opened(
         if place.memory is not None and "timestamp.json" in place.memory.load():
             raise Outage("timestamp.json is not there any more", code="missing", subject=place.key)
         return None
-    known = place.memory.load() if place.memory else {}
-    cache = {"root.json": root} | known
-    client = TufClient(cache, place.fetch, now, bootstrap=root, check_expiry=check_expiry)
+    client = TufClient(
+        place.memory.load(root) if place.memory else {"root.json": root},
+        place.fetch,
+        now,
+        bootstrap=root,
+        keep_role=place.memory.note if place.memory else None,
+        check_role=bins.refuse_misnamed,
+        check_expiry=check_expiry,
+    )
     client.refresh()
-    if client.targets.delegations and client.targets.delegations.roles:
-        for name in client.targets.delegations.roles:
-            client.role(name, Targets.type)
+    for name in delegated(client.targets):
+        client.role(name, Targets.type)
     if place.memory is not None:
         place.memory.keep(client)
     return client
@@ -125,9 +133,20 @@ def remembered(place: Place) -> TufClient | None:
         number, _, plain = file.partition(".")
         return None if plain == "root.json" else known.get(plain if number.isdigit() else file)
 
-    client = TufClient({"root.json": known["root.json"]}, fetch, _ANY_TIME, check_expiry=False)
+    client = TufClient(
+        {"root.json": known["root.json"]},
+        fetch,
+        _ANY_TIME,
+        check_role=bins.refuse_misnamed,
+        check_expiry=False,
+    )
     client.refresh()
     return client
+
+
+def delegated(targets: Targets) -> tuple[str, ...]:
+    """Names of the roles that top-level targets delegates to."""
+    return tuple((targets.delegations.roles if targets.delegations else None) or ())
 
 
 def holds(parent: Root | Targets, role: str, data: bytes) -> bool:
@@ -170,6 +189,15 @@ def meta_of(version: int, data: bytes) -> MetaFile:
     return MetaFile(version, len(data), {"sha256": strict.digest(data)})
 
 
+def meta_of_role(name: str, version: int, data: bytes) -> MetaFile:
+    """How a snapshot lists a targets role: of a hash bin the version alone.
+
+    A thousand hashes would make every snapshot three times as long; TUF 4.4 allows to leave them
+    out where a version alone says which file is meant, which ``signing/given.py`` sees to.
+    """
+    return MetaFile(version) if bins.is_bin(name) else meta_of(version, data)
+
+
 def make_root(
     version: int,
     life: timedelta,
@@ -204,6 +232,15 @@ def key_ids(root: Root | None, targets: Targets | None = None) -> frozenset[str]
     """Every key id that one repository names, delegations included."""
     delegated = targets.delegations.keys if targets and targets.delegations else {}
     return frozenset({*(root.keys if root else ()), *delegated})
+
+
+def store_names(roles: Iterable[Targets]) -> dict[str, TargetFile]:
+    """Store name -> target, for every target of these roles."""
+    return {
+        layout.image_target(path, target.hashes.get("sha256", "")): target
+        for role in roles
+        for path, target in role.targets.items()
+    }
 
 
 def refuse_shared(ours: frozenset[str], theirs: Iterable[str]) -> None:

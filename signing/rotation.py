@@ -6,7 +6,8 @@ Each step only touches what really differs, so that nobody is asked for a signat
    threshold of the old and of the new root (TUF 5.3.4).
 2. Top-level targets again, when their signatures do not reach the new root's threshold.
 3. Delegations of components whose keyholders or threshold differ; a component's role again, when
-   its signatures do not reach the new threshold. Components that the policy adds.
+   its signatures do not reach the new threshold; its bins likewise, and all of them when the
+   policy says another number. Components that the policy adds, and those that it removes.
 4. The list of authors and approvers.
 
 >>> edit = rotate(Change(policy, place, state, pending, now), policy, state, now)
@@ -71,16 +72,18 @@ def rotate(
     # (2)
     edit.reconsider(Targets.type)
     # (3)
-    for name in sorted({*edit.roles(), *policy.image.components}):
-        if name not in edit.roles():
+    for name in sorted({*edit.components(), *policy.image.components}):
+        if name in policy.image.removed:
+            edit.remove(name)
+        elif name not in edit.components():
             edit.component(name)
-        elif edit.delegate(name):
-            edit.reconsider(name)
+        else:
+            if edit.delegate(name):
+                edit.reconsider(name)
+            edit.lay_out(name)
     # (4)
     edit.approvers()
     for name in renew:
-        if name not in {Root.type, Targets.type} and not edit.waits(name):
-            edit.changed(name, edit.roles()[name])
-    if Targets.type in renew and not edit.waits(Targets.type):
-        edit.changed(Targets.type, edit.targets())
+        if name != Root.type and edit.live(name) and not edit.waits(name):
+            edit.changed(name, edit.role(name))
     return edit

@@ -16,14 +16,17 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import TargetFile, Targets
 
+from signing import bins
 from signing.assignment import Assignment
-from signing.client import Found
+from signing.client import Found, TufClient
 from signing.errors import Malformed, Outage, Refusal, Stale
 from signing.release import Release, split_path
 
 _CHUNK = 4 * 1024 * 1024
+_DEEPEST = 3
+"""targets, component, bin."""
 _HASHES = frozenset({"sha256", "sha384", "sha512"})
 
 
@@ -100,6 +103,17 @@ def _check_role(release: Release, found: Found) -> None:
         raise Refusal(
             "component-mismatch", f"{release.path} is signed by role {delegated or 'targets'!r}"
         )
+
+
+def refuse_detour(found: Found, image: TufClient) -> None:
+    """A release is vouched for by its component's keyholders, in its role or a bin of it.
+
+    Raises ``Refusal("bin-keyholders")`` when that role hands releases on to anybody else.
+    """
+    for component in found.roles[1:2]:
+        bins.refuse_others(component, image.role(component, Targets.type), image.targets)
+    if len(found.roles) > _DEEPEST:
+        raise Refusal("bin-keyholders", f"{found.target.path}: a bin delegates further")
 
 
 def hash_file(

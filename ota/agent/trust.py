@@ -30,9 +30,10 @@ from ota.agent import agreement
 from ota.agent import time as trusted_time
 from ota.agent.following import Follower
 from ota.agent.trustfolder import TrustFolder
-from signing import distinct, strict
+from signing import bins, distinct, strict
 from signing.assignment import Assignment
 from signing.client import Fetch, Found, TufClient
+from signing.client_stored import check_stored
 from signing.errors import Malformed, OtaError, Outage, Refusal
 from signing.release import Release
 from signing.report import Versions
@@ -152,13 +153,10 @@ class TrustRoom:
         for folder in (self._director, self._image):
             # The adopted set is judged by its own root: a newer one, kept the moment it was
             # verified, may have replaced the keys of what is not fetched anew yet.
-            stored = folder.load()
-            client = TufClient(stored, _nothing, trusted_time.EPOCH)
-            if "timestamp.json" in stored:
-                client.check_stored()
+            check_stored(folder.load())
             newest = folder.newest_root()
             if newest is not None:
-                TufClient({"root.json": newest}, _nothing, trusted_time.EPOCH)
+                check_stored({"root.json": newest})
 
     # -- the cycle -----------------------------------------------------------------------------
     def cycle(self, known: Known, clock: datetime) -> Cycle:
@@ -297,7 +295,12 @@ class TrustRoom:
     ) -> tuple[TufClient, dict[str, bytes]]:
         cached = folder.load()
         client = TufClient(
-            cached, fetch, now, bootstrap=folder.newest_root(), keep_root=folder.keep_root
+            cached,
+            fetch,
+            now,
+            bootstrap=folder.newest_root(),
+            keep_root=folder.keep_root,
+            check_role=bins.refuse_misnamed,
         )
         return client, cached
 
@@ -331,9 +334,12 @@ class TrustRoom:
 def _look_up(image: TufClient, path: str) -> Found | OtaError | None:
     """One path in the image repository; a bad role of one component is that component's."""
     try:
-        return image.find(path)
+        found = image.find(path)
+        if found is not None:
+            agreement.refuse_detour(found, image)
     except OtaError as e:
         return e
+    return found
 
 
 def _followed(
@@ -361,7 +367,7 @@ def _no_shared_keys(director: TufClient, image: TufClient) -> None:
 
 
 def _adopt(folder: TrustFolder, client: TufClient, cached: Mapping[str, bytes]) -> None:
-    new = client.cache()
+    new = client.cache(every_bin=False)
     if new != cached:
         folder.adopt(new)
 

@@ -85,14 +85,14 @@ def test_status(ota: Ota) -> None:
     assert (result.code, result.err) == (0, "")
     assert result.out == (
         "roles:\n"
-        "REPOSITORY  ROLE  VERSION  EXPIRES  HEALTH  THRESHOLD  KEYHOLDERS\n"
-        "image  root  1  2027-11-23T08:00:00Z  ok  2 of 3  root-1,root-2,root-3\n"
-        "image  targets  2  2027-05-22T08:00:00Z  ok  2 of 3  targets-1,targets-2,targets-3\n"
-        "image  snapshot  2  2026-12-23T08:00:00Z  ok  1 of 1  image-online\n"
-        "image  timestamp  2  2026-11-26T08:00:00Z  ok  1 of 1  image-online\n"
-        "image  app  1  2027-05-22T08:00:00Z  ok  2 of 3  targets-1,targets-2,targets-3\n"
+        "REPOSITORY  ROLE  VERSION  EXPIRES  HEALTH  THRESHOLD  KEYHOLDERS  BINS\n"
+        "image  root  1  2027-11-23T08:00:00Z  ok  2 of 3  root-1,root-2,root-3  1\n"
+        "image  targets  2  2027-05-22T08:00:00Z  ok  2 of 3  targets-1,targets-2,targets-3  1\n"
+        "image  snapshot  2  2026-12-23T08:00:00Z  ok  1 of 1  image-online  1\n"
+        "image  timestamp  2  2026-11-26T08:00:00Z  ok  1 of 1  image-online  1\n"
+        "image  app  1  2027-05-22T08:00:00Z  ok  2 of 3  targets-1,targets-2,targets-3  1\n"
         "director  root  1  2027-11-23T08:00:00Z  ok  2 of 3  director-root-1,director-root-2,"
-        "director-root-3\n"
+        "director-root-3  1\n"
     )
 
 

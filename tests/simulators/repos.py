@@ -23,6 +23,7 @@ from tuf.api.metadata import (
     Root,
     Signed,
     Snapshot,
+    SuccinctRoles,
     TargetFile,
     Targets,
     Timestamp,
@@ -110,6 +111,29 @@ class Repo:
         self.targets.add_key(signer.public_key, role)
         self.delegated[role] = Targets(expires=self.now + timedelta(days=90))
 
+    def spread(self, role: str, bits: int, prefix: str | None = None) -> SuccinctRoles:
+        """Spread a component's targets over ``2**bits`` bins, signed by its own keys."""
+        part, signers = self.delegated[role], self.signers[role]
+        keyids = [signer.public_key.keyid for signer in signers]
+        found = SuccinctRoles(keyids, 1, bits, prefix or f"{role}.")
+        keys = {signer.public_key.keyid: signer.public_key for signer in signers}
+        part.delegations = Delegations(keys, succinct_roles=found)
+        for name in found.get_roles():
+            self.signers[name] = signers
+            self.delegated[name] = Targets(expires=part.expires)
+            self.delegated[name].unrecognized_fields["role"] = name
+        for path, target in part.targets.items():
+            self.delegated[found.get_role_for_target(path)].targets[path] = target
+        part.targets = {}
+        return found
+
+    def home(self, path: str) -> Targets:
+        """The role that lists a path, or shall."""
+        component = path.split("/", maxsplit=1)[0]
+        part = self.delegated[component]
+        found = part.delegations.succinct_roles if part.delegations else None
+        return self.delegated[found.get_role_for_target(path)] if found else part
+
     def publish(self, lies: dict[str, Lie] | None = None) -> None:
         """Sign targets, delegated roles, snapshot and timestamp at one version higher."""
         lies = lies or {}
@@ -184,14 +208,14 @@ class World:
     def release(self, path: str = "app/app-1.bin", data: bytes = b"one", **custom: Any) -> str:
         """List a release and publish; returns its sha256."""
         target = release_target(path, data, **custom)
-        self.image.delegated[path.split("/", maxsplit=1)[0]].targets[path] = target
+        self.image.home(path).targets[path] = target
         self.images[target.hashes["sha256"]] = data
         self.image.publish()
         return target.hashes["sha256"]
 
     def listed(self, path: str) -> TargetFile:
         """What the image repository lists."""
-        return self.image.delegated[path.split("/", maxsplit=1)[0]].targets[path]
+        return self.image.home(path).targets[path]
 
     def assign(self, path: str = "app/app-1.bin", **custom: Any) -> None:
         """Assign a listed release and publish."""

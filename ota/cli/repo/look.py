@@ -72,6 +72,7 @@ def _role(role: Any) -> dict[str, Any]:
         "health": role.health,
         "threshold": f"{role.threshold} of {len(role.keyholders)}",
         "keyholders": role.keyholders,
+        "bins": role.bins,
     }
 
 
