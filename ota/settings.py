@@ -14,6 +14,8 @@ password = "env:OTA_DB_PASSWORD"        # only where the database asks for one
 path = "spool"
 [couriers.ssh]
 inventory = "ssh.toml"
+[couriers.iot-jobs]
+queue = "https://sqs.eu-west-1.amazonaws.com/111122223333/ota-reports"
 [keys]
 root-1 = "file:/media/usb/root-1.pem"   # without a line: file:keys/NAME.pem
 root-2 = "hsm:1?label=plant"            # its PIN is looked for as a passphrase is
@@ -43,6 +45,7 @@ import msgspec
 
 from ota.errors import Malformed, NotFound, NotPermitted, Outage
 from ota.settings_aws import AwsSettings
+from ota.settings_couriers import Couriers, IotJobsSettings, SpoolSettings
 from ota.settings_store import StoreSettings
 from signing import durable, strict
 
@@ -71,23 +74,10 @@ class _Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: str = ""
 
 
-class _Spool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    path: str = "spool"
-
-
-class _Ssh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    inventory: str = "ssh.toml"
-
-
-class _Couriers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    spool: _Spool | None = None
-    ssh: _Ssh | None = None
-
-
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreSettings = StoreSettings()
     registry: _Registry = _Registry()
-    couriers: _Couriers = _Couriers(_Spool())
+    couriers: Couriers = Couriers(SpoolSettings())
     aws: AwsSettings = AwsSettings()
     keys: dict[str, str] = {}
     passphrases: dict[str, str] = {}
@@ -115,7 +105,7 @@ class Settings:
     def store(self) -> Path | None:
         """The folder of the artifact store, or None when it is a bucket."""
         folder = self.document.store.folder
-        return None if folder is None else self._path(folder)
+        return None if folder is None else self.path(folder)
 
     @property
     def bucket(self) -> StoreSettings:
@@ -131,13 +121,22 @@ class Settings:
     def spool(self) -> Path | None:
         """Where the spool courier keeps its folders, or None where it is not used."""
         found = self.document.couriers.spool
-        return self._path(found.path) if found else None
+        return self.path(found.path) if found else None
+
+    @property
+    def iot_jobs(self) -> IotJobsSettings | None:
+        """What the courier ``iot-jobs`` is told, or None where it is not used."""
+        return self.document.couriers.iot_jobs
+
+    def path(self, text: str) -> Path:
+        """A path of ``ota.toml``, which counts from the workspace."""
+        return (self.workspace / text).absolute()
 
     @property
     def ssh_inventory(self) -> Path | None:
         """The inventory of hosts reached by SSH, or None where that courier is not used."""
         found = self.document.couriers.ssh
-        return self._path(found.inventory) if found else None
+        return self.path(found.inventory) if found else None
 
     def secret(self, reference: str, where: str) -> bytes:
         """What ``env:VARIABLE`` or ``file:PATH`` (mode 0600, at most 16 KiB) refers to.
@@ -152,7 +151,7 @@ class Settings:
         url = self.document.registry.url
         scheme, _, rest = url.partition(":///")
         if scheme.startswith("sqlite"):
-            return f"{scheme}:///{self._path(rest)}"
+            return f"{scheme}:///{self.path(rest)}"
         reference = self.document.registry.password
         if not reference:
             return url
@@ -191,12 +190,9 @@ class Settings:
             return ask(f"{what} of {name}").encode()
         return self._secret(reference, f"passphrases.{name}")
 
-    def _path(self, text: str) -> Path:
-        return (self.workspace / text).absolute()
-
     def _secret(self, reference: str, where: str) -> bytes:
         kind, _, rest = reference.partition(":")
-        data = self._from_env(rest, where) if kind == "env" else _from_file(self._path(rest), where)
+        data = self._from_env(rest, where) if kind == "env" else _from_file(self.path(rest), where)
         data = data.removesuffix(b"\n").removesuffix(b"\r")
         if not data:
             raise NotFound(f"{where}: {reference} is empty", subject=where)

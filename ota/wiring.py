@@ -140,11 +140,9 @@ class Wiring(Parts):
     @cached_property
     def couriers(self) -> dict[str, Courier]:
         """The couriers that this workspace uses, by name."""
-        from ota.couriers.spool import Spool  # noqa: PLC0415 - only where rollouts are moved
+        from ota import wiring_couriers  # noqa: PLC0415 - only where rollouts are moved
 
-        found: dict[str, Courier] = {}
-        if self.settings.spool:
-            found["spool"] = Spool(self.settings.spool)
+        found = wiring_couriers.couriers(self.settings, lambda: self.registry, self._clock)
         if self.settings.ssh_inventory:
             found["ssh"] = self.ssh.courier
         return found

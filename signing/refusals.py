@@ -63,6 +63,10 @@ REFUSALS: dict[str, Row] = {
     # -- hints ----------------------------------------------------------------------------
     "hint-malformed": Row("a hint is not a hint", "look at who can write to the courier"),
     "hint-wrong-device": Row("a hint for another device", "look at who can write to the courier"),
+    "job-differs": Row(
+        "a job under an order's id is not that order",
+        "look at who may call iot:CreateJob; aws iot delete-job --force --job-id ORDER",
+    ),
     # -- statements: reports, plans, approvals, enrolments --------------------------------
     "statement-malformed": Row("a signed statement has the wrong form or type", _REPORT),
     "statement-signature": Row("a statement is not signed by the key it needs", _REPORT),
