@@ -19,6 +19,7 @@ from signing.image_change import APPROVERS_KIND
 from signing.image_state import State
 from signing.memory import Memory
 from signing.plan import APPROVERS_PATH, Approvers
+from signing.playbook_target import PlaybookTarget
 from signing.policy import Policy
 from signing.release import Release, custom_of
 
@@ -56,6 +57,10 @@ class StoreCatalogue:
     def releases(self) -> Mapping[str, Release]:
         """Target path -> release, for every listed and unexpired release."""
         return self._read().state.releases(self._clock())
+
+    def playbooks(self) -> Mapping[str, PlaybookTarget]:
+        """Target path -> playbook, for every listed and unexpired one."""
+        return self._read().state.playbooks(self._clock())
 
     def snapshot_version(self) -> int:
         """Version of the image snapshot that lists them."""

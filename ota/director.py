@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 from ota.errors import Busy
 from ota.publishing import Publisher
-from signing.assignment import Assignment
 from signing.director import Director, DirectorState
 from signing.edition import Edition
 from signing.plan import Authorisation
+from signing.playbook_run import Assigned
 from signing.report import Versions
 
 _ATTEMPTS = 4
@@ -30,7 +30,7 @@ class DirectorDesk:
         self._publisher = publisher
 
     def assign(
-        self, authorisation: Authorisation, device: str, assignment: Assignment, now: datetime
+        self, authorisation: Authorisation, device: str, assignment: Assigned, now: datetime
     ) -> None:
         """Publish one assignment; other components' assignments stay. Repeating it is free.
 
@@ -48,7 +48,7 @@ class DirectorDesk:
         changed = self._publish(device, lambda: self._director.withdraw(device, orders, now))
         return exposed if changed else None
 
-    def assignments(self, device: str) -> Mapping[str, Assignment]:
+    def assignments(self, device: str) -> Mapping[str, Assigned]:
         """Component -> what the device's current, verified director metadata assigns."""
         return self._director.read(device, _ANY_TIME).assignments
 

@@ -21,9 +21,9 @@ from threading import Lock
 from ota.errors import NotFound
 from ota.ports import ArtifactStore, MirrorFile
 from signing import layout, strict
-from signing.assignment import Assignment
 from signing.ceremony import Repository
 from signing.client import TufClient
+from signing.playbook_run import Assigned
 
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """Expiry is the device's to judge: what is stale is pushed, and reported as stale."""
@@ -40,7 +40,7 @@ class Mirror:
         self,
         store: ArtifactStore,
         anchor: Callable[[Repository], bytes | None],
-        assignments: Callable[[str], Mapping[str, Assignment]],
+        assignments: Callable[[str], Mapping[str, Assigned]],
     ) -> None:
         self._store = store
         self._anchor = anchor

@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from securesystemslib.signer import Key
 
-from signing.assignment import Assignment
 from signing.edition import Upload
 from signing.errors import Refusal
 from signing.plan import Approvers, Authorisation
+from signing.playbook_run import Assigned
+from signing.playbook_target import PlaybookTarget
 from signing.release import Release
 from signing.report import ComponentState, Report
 
@@ -210,6 +211,9 @@ class Catalogue(Protocol):
     def releases(self) -> Mapping[str, Release]:
         """Target path -> release, for every listed and unexpired release."""
 
+    def playbooks(self) -> Mapping[str, PlaybookTarget]:
+        """Target path -> playbook, for every listed and unexpired one."""
+
     def snapshot_version(self) -> int:
         """Version of the image snapshot that lists them."""
 
@@ -221,7 +225,7 @@ class Desk(Protocol):
     """Writes director metadata of one device at a time; each call is durable and idempotent."""
 
     def assign(
-        self, authorisation: Authorisation, device: str, assignment: Assignment, now: datetime
+        self, authorisation: Authorisation, device: str, assignment: Assigned, now: datetime
     ) -> None:
         """Publish; other components' assignments stay. ``Refusal("outside-plan")``, ``Busy``."""
 
@@ -231,8 +235,8 @@ class Desk(Protocol):
         None when there was nothing to remove.
         """
 
-    def assignments(self, device: str) -> Mapping[str, Assignment]:
-        """Component -> what the device's current, verified director metadata assigns."""
+    def assignments(self, device: str) -> Mapping[str, Assigned]:
+        """Component (or ``playbooks``) -> what the device's verified director metadata assigns."""
 
 
 # -- journal -----------------------------------------------------------------------------------

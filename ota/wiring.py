@@ -29,9 +29,9 @@ from ota.repostatus import Finding
 from ota.wiring_parts import Parts
 from signing import plan as plans
 from signing import statement, strict
-from signing.assignment import Assignment
 from signing.ceremony import Repository
 from signing.plan import Plan
+from signing.playbook_run import Assigned
 from signing.report import Versions
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Wiring(Parts):
         filled = (dataclasses.replace(e, courier=e.courier or courier) for e in entries)
         return AllowList(filled, str(path))
 
-    def assignments(self, device: str) -> Mapping[str, Assignment]:
+    def assignments(self, device: str) -> Mapping[str, Assigned]:
         """What a device is to run; nothing before the director exists. Needs no passphrase."""
         if self.repositories.anchor("director") is None:
             return {}

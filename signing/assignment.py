@@ -15,6 +15,7 @@ from tuf.api.metadata import TargetFile
 
 from signing import strict
 from signing.errors import Malformed
+from signing.layout import PLAYBOOKS
 from signing.release import check_numbers, custom_of, split_path
 
 ORDER = strict.ORDER
@@ -56,6 +57,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         """Refuse a malformed assignment (``Malformed``)."""
         split_path(self.path, self.component)
+        if self.component == PLAYBOOKS:
+            raise Malformed("component: a playbook is run, not installed", subject=self.path)
         strict.identifier(self.hardware_id, "hardware_id")
         strict.identifier(self.rollout, "rollout")
         check_numbers(self.path, self.release_counter, self.length, self.hashes)

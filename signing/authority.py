@@ -12,13 +12,14 @@ from signing import strict
 from signing.assignment import Assignment
 from signing.errors import Refusal
 from signing.plan import Authorisation, DeviceRow, Plan
+from signing.playbook_run import Assigned, PlaybookRun
 from signing.release import Release
 
 _TAIL = re.compile(r"(?P<kind>[ur])(?P<attempt>[0-9]{1,6})-w(?P<wave>[0-9]{1,6})-b[0-9]{1,9}")
-_KINDS = {"u": "update", "r": "rollback"}
+_KINDS = {"u": frozenset({"update", "playbook"}), "r": frozenset({"rollback"})}
 
 
-def check(authorisation: Authorisation, device: str, assignment: Assignment, now: datetime) -> None:
+def check(authorisation: Authorisation, device: str, assignment: Assigned, now: datetime) -> None:
     """Compare every word of an assignment with the plan, in this order (rule 15).
 
     1. The approval still holds.
@@ -26,6 +27,7 @@ def check(authorisation: Authorisation, device: str, assignment: Assignment, now
        clears a denial only where the plan says so.
     3. Path, length, hashes, counter and component are the plan's: for an update what the device
        is to get, for a way back the frozen ``from`` (rule 7); the hardware id is the release's.
+       For a run: path, length, hashes and every parameter.
     4. It ends, within the approval and the plan's order lifetime.
 
     Raises ``Refusal`` ``approval-expired`` or ``outside-plan``.
@@ -42,22 +44,41 @@ def check(authorisation: Authorisation, device: str, assignment: Assignment, now
     if assignment.wave != wave:
         raise _outside(device, f"wave {assignment.wave}; the plan says {wave}")
     _check_order(device, plan, assignment)
-    if assignment.clear_denial and not (plan.clear_denials and assignment.kind == "update"):
-        raise _outside(device, "it clears a denial; the plan does not")
     # (3)
-    _check_release(device, assignment, _planned(device, plan, row, assignment))
+    if isinstance(assignment, PlaybookRun):
+        _check_run(device, plan, assignment)
+    else:
+        _check_assignment(device, plan, row, assignment)
     # (4)
     latest = min(authorisation.expires, now + timedelta(seconds=plan.limits.order_lifetime))
     if not now < assignment.ends <= latest:
         raise _outside(device, f"ends {assignment.not_after}; the latest is {strict.stamp(latest)}")
 
 
-def _check_order(device: str, plan: Plan, assignment: Assignment) -> None:
+def _check_assignment(device: str, plan: Plan, row: DeviceRow, assignment: Assignment) -> None:
+    if plan.playbook is not None:
+        raise _outside(device, f"{assignment.path} is installed; the plan runs a playbook")
+    if assignment.clear_denial and not (plan.clear_denials and assignment.kind == "update"):
+        raise _outside(device, "it clears a denial; the plan does not")
+    _check_release(device, assignment, _planned(device, plan, row, assignment))
+
+
+def _check_run(device: str, plan: Plan, run: PlaybookRun) -> None:
+    if plan.playbook is None:
+        raise _outside(device, f"{run.path} is run; the plan installs")
+    target = plan.playbook.target
+    if (run.path, run.length, run.hashes) != (target.path, target.length, target.hashes):
+        raise _outside(device, f"{run.path}: path, length or hash differ")
+    if run.parameters != plan.playbook.parameters:
+        raise _outside(device, f"{run.path}: parameters differ")
+
+
+def _check_order(device: str, plan: Plan, assignment: Assigned) -> None:
     prefix = f"ota-{plan.rollout}-"
     if assignment.rollout != plan.rollout or not assignment.order.startswith(prefix):
         raise _outside(device, f"order {assignment.order} is not of rollout {plan.rollout}")
     found = _TAIL.fullmatch(assignment.order.removeprefix(prefix))
-    if found is None or _KINDS[found["kind"]] != assignment.kind:
+    if found is None or assignment.kind not in _KINDS[found["kind"]]:
         raise _outside(device, f"order {assignment.order} is not an order of a {assignment.kind}")
     if int(found["wave"]) != assignment.wave:
         raise _outside(device, f"order {assignment.order} is not of wave {assignment.wave}")

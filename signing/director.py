@@ -26,12 +26,12 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
 from signing import authority, closing, layout, repository, strict
-from signing.assignment import Assignment
 from signing.client import TufClient
 from signing.closing import Closing, Online
 from signing.edition import Edition, Reader
 from signing.errors import Malformed, NotFound, Outage, Refusal, Stale
 from signing.plan import Authorisation
+from signing.playbook_run import Assigned, read_assigned
 from signing.policy import Policy
 from signing.report import Versions
 from signing.repository import Place
@@ -50,7 +50,7 @@ class DirectorState:
 
     device: str
     versions: Versions
-    assignments: Mapping[str, Assignment]
+    assignments: Mapping[str, Assigned]
     expires: datetime
 
 
@@ -106,7 +106,7 @@ class Director:
         return self._edition(device, None, {}, now)
 
     def assign(
-        self, authorisation: Authorisation, device: str, assignment: Assignment, now: datetime
+        self, authorisation: Authorisation, device: str, assignment: Assigned, now: datetime
     ) -> Edition | None:
         """Assign one component; other components stay. None when exactly this is assigned.
 
@@ -191,7 +191,7 @@ class Director:
         self,
         device: str,
         client: TufClient | None,
-        assigned: Mapping[str, Assignment],
+        assigned: Mapping[str, Assigned],
         now: datetime,
         *,
         recover: bool = False,
@@ -218,7 +218,7 @@ class Director:
         device: str,
         client: TufClient | None,
         closed: Closing,
-        assigned: Iterable[Assignment],
+        assigned: Iterable[Assigned],
         now: datetime,
     ) -> Edition:
         return closing.close(
@@ -230,7 +230,7 @@ class Director:
             now=now,
         )
 
-    def _online(self, device: str, assigned: Iterable[Assignment], now: datetime) -> Online:
+    def _online(self, device: str, assigned: Iterable[Assigned], now: datetime) -> Online:
         live = any(a.ends > now for a in assigned)
         return Online(
             snapshot=self._signers,
@@ -260,10 +260,10 @@ def _state(device: str, client: TufClient) -> DirectorState:
             raise Refusal("director-wrong-device", f"metadata of {device} names another device")
     if client.targets.delegations is not None:
         raise Refusal("director-delegates", f"director targets of {device} delegate")
-    assigned: dict[str, Assignment] = {}
+    assigned: dict[str, Assigned] = {}
     for target in client.targets.targets.values():
         try:
-            assignment = Assignment.from_target(target)
+            assignment = read_assigned(target)
         except Malformed as e:
             raise Refusal("assignment-malformed", str(e), subject=device) from e
         if assignment.component in assigned:

@@ -24,6 +24,8 @@ from securesystemslib.signer import Key, Signer
 from signing import statement, strict
 from signing.enrolment import key_from_dict, key_to_dict
 from signing.errors import Malformed, NeedsHuman, NotPermitted, Refusal
+from signing.layout import PLAYBOOKS
+from signing.playbook_target import PlaybookTarget
 from signing.release import Release
 
 Scope = Literal["rollout"]
@@ -88,6 +90,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_unavailable: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
+class PlannedPlaybook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The playbook that every device of the plan runs, with one value for each parameter."""
+
+    target: PlaybookTarget
+    parameters: dict[str, str]
+
+
 class Excluded(msgspec.Struct, frozen=True, array_like=True):
     """A device that the selector matched and the plan leaves out, with the reason."""
 
@@ -99,6 +108,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The plan. ``images`` are what devices get, ``origins`` what they run now (``from``).
 
     ``clear_denials``: devices try an image again that failed its health there before (rule 8).
+    With a ``playbook`` there are no images, and there is no way back.
     """
 
     schema: Literal[1]
@@ -117,6 +127,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     on_failure: Literal["rollback", "hold"] = "rollback"
     supersedes: tuple[Name, ...] = ()
     clear_denials: bool = False
+    playbook: PlannedPlaybook | None = None
     groups: dict[Name, Text] = msgspec.field(default_factory=dict)
 
     @cached_property
@@ -127,6 +138,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def image(self, row: DeviceRow) -> Release:
         """What this device is to run."""
         return self.images[row.image]
+
+    def target(
+        self, row: DeviceRow, kind: Literal["update", "rollback"]
+    ) -> Release | PlaybookTarget | None:
+        """What this device's order names, forward or on the way back."""
+        if kind == "rollback":
+            return self.origin(row)
+        return self.playbook.target if self.playbook is not None else self.image(row)
 
     def origin(self, row: DeviceRow) -> Release | None:
         """What this device ran when the plan was made, the only way back (rule 7)."""
@@ -188,6 +207,7 @@ def read_plan(found: statement.Statement) -> Plan:
     except (msgspec.MsgspecError, Malformed) as e:
         raise Refusal("statement-malformed", f"plan: {e}") from e
     _check_rows(plan)
+    _check_playbook(plan)
     return plan
 
 
@@ -196,7 +216,7 @@ def _check_rows(plan: Plan) -> None:
         raise Refusal("statement-malformed", "plan: a device stands in two waves")
     for device, (_, row) in plan.rows.items():
         in_tables = (
-            0 <= row.image < len(plan.images)
+            0 <= row.image < (len(plan.images) if plan.playbook is None else 1)
             and -1 <= row.origin < len(plan.origins)
             and 0 <= row.courier < len(plan.couriers)
         )
@@ -208,6 +228,15 @@ def _check_rows(plan: Plan) -> None:
             raise Refusal(
                 "statement-malformed", f"plan: {what!r:.300}; {plan.component} is updated"
             )
+
+
+def _check_playbook(plan: Plan) -> None:
+    """A plan of a playbook names no image and no way back, and the other way round."""
+    runs = plan.playbook is not None
+    if runs != (plan.component == PLAYBOOKS):
+        raise Refusal("statement-malformed", f"plan: a playbook and component {plan.component}")
+    if runs and (plan.images or plan.origins or plan.on_failure != "hold" or plan.clear_denials):
+        raise Refusal("statement-malformed", "plan: a playbook with images, or with a way back")
 
 
 def approve(plan: bytes, workspace: Workspace, expires: datetime, signer: Signer) -> bytes:

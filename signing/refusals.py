@@ -52,10 +52,6 @@ REFUSALS: dict[str, Row] = {
     "playbook-malformed": Row("the playbook is not what its format says", _PLAYBOOK),
     "playbook-parameter": Row("a parameter is outside its signed pattern, or unknown", _DIRECTOR),
     "playbook-platform": Row("the playbook is not for this platform or road", _DIRECTOR),
-    "playbook-not-assigned": Row(
-        "somebody asks for a playbook, or parameters, that the director did not order here",
-        "look at who can write to the courier",
-    ),
     # -- image bytes ----------------------------------------------------------------------
     "image-mismatch": Row("the image's bytes differ from the signed hashes", _STORE),
     "image-oversize": Row("the image is longer than its signed length", _STORE),
@@ -66,6 +62,10 @@ REFUSALS: dict[str, Row] = {
     "job-differs": Row(
         "a job under an order's id is not that order",
         "look at who may call iot:CreateJob; aws iot delete-job --force --job-id ORDER",
+    ),
+    "hint-playbook": Row(
+        "a hint asks for a playbook, or parameters, that the director did not order here",
+        "look at who can write to the courier",
     ),
     # -- statements: reports, plans, approvals, enrolments --------------------------------
     "statement-malformed": Row("a signed statement has the wrong form or type", _REPORT),

@@ -20,6 +20,8 @@ Outcome = Literal["in_progress", "committed", "failed", "reverted", "refused", "
 version ran and was taken back; ``refused``: evidence of tampering; ``stale``: counted as
 unreachable."""
 
+_STEPS = 64
+_OUTPUT = 16 * 1024
 Event = Literal["inventory", "progress", "outcome", "refusal", "stale", "outage"]
 
 
@@ -52,12 +54,27 @@ class UpdateState(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str
     wave: int
     component: str
-    kind: Literal["update", "rollback"]
+    kind: Literal["update", "rollback", "playbook"]
     path: str
     sha256: str
     targets_version: int
     phase: str
     outcome: Outcome
+
+
+class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step of a playbook. ``output`` is what ``collect`` printed, cut where it grew long.
+
+    ``output_sha256`` and ``output_length`` are of all that it printed.
+    """
+
+    name: str
+    outcome: Literal["done", "skipped", "failed"]
+    code: str = ""
+    detail: str = ""
+    output: str = ""
+    output_sha256: str = ""
+    output_length: int = 0
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +87,10 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One report. ``code`` is a refusal code or an error code, "" when all is well."""
+    """One report. ``code`` is a refusal code or an error code, "" when all is well.
+
+    ``steps``: of the playbook that ``update`` is about, as far as it came.
+    """
 
     schema: Literal[1]
     device: str
@@ -86,6 +106,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     health: str = ""
     hint: str = ""
+    steps: tuple[StepState, ...] = ()
 
 
 def read(statement: Statement) -> Report:
@@ -99,4 +120,6 @@ def read(statement: Statement) -> Report:
         raise Refusal("statement-malformed", f"report: {e}") from e
     if report.counter < 1 or len(report.components) > 64 or len(report.detail) > 1024:
         raise Refusal("statement-malformed", "report: counter, components or detail out of range")
+    if len(report.steps) > _STEPS or sum(len(s.output) for s in report.steps) > _OUTPUT:
+        raise Refusal("statement-malformed", "report: steps or their output out of range")
     return report

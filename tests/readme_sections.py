@@ -31,6 +31,7 @@ from ota.agent import states as agent_states  # noqa: E402 - the same
 from ota.agent.download import DownloadLimits  # noqa: E402 - the same
 from ota.agent.feeds import options as feed_options  # noqa: E402 - the same
 from ota.agent.installers import dir_symlink, exec_, single_file  # noqa: E402 - the same
+from ota.agent.runs import states as run_states  # noqa: E402 - the same
 from ota.infra import render, stacks, values  # noqa: E402 - the same
 from ota.rollout import states as rollout_states  # noqa: E402 - the same
 from signing import errors  # noqa: E402 - the same
@@ -44,6 +45,9 @@ CONFIG = {
     "state_dir": "absolute; the agent's own folder: identity, trust, journal, downloads",
     "store": "where it fetches: `https://`, loopback `http://`, or `file://`",
     "reboot": "argv that reboots, for installers that ask for it; without it somebody else does",
+    "service_manager": "argv of a program that knows services; systemd or `service` without it",
+    "package_manager": "argv of a program that knows packages; the system's own without it",
+    "playbooks": "`false`: no playbook runs here, whoever signed and ordered it",
     "security_soak": "how long a security fix runs before a lower previous is dropped for ever",
     "identity.key": "of reports: a file that provisioning makes, or "
     "`hsm:ID?label=TOKEN&module=PATH`, made on the token by you",
@@ -248,6 +252,11 @@ def agent_diagram() -> str:
     return f"```mermaid\n{agent_states.diagram().rstrip()}\n```\n"
 
 
+def run_diagram() -> str:
+    """The states of a playbook's run."""
+    return f"```mermaid\n{run_states.diagram().rstrip()}\n```\n"
+
+
 def rules() -> str:
     """The rules, each with the tests that hold it."""
     rows = [
@@ -297,6 +306,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "rules": rules,
     "rollout-states": rollout_diagram,
     "agent-states": agent_diagram,
+    "run-states": run_diagram,
 }
 
 

@@ -3,10 +3,12 @@
 A cycle:
 
 1. hand over reports that wait;
-2. finish what may have touched the running slot, before anything else is believed or fetched;
+2. finish what may have touched the running slot, and go on with a playbook that has begun,
+   before anything else is believed or fetched;
 3. ask the trust room what this device shall run (``ota/agent/trust.py``);
 4. end updates that the director withdrew; tell what is held, denied or refused;
-5. apply what is wanted, one component after the other (``ota/agent/apply.py``);
+5. run the playbook that is ordered (``ota/agent/runs/runner.py``), then apply what is wanted, one
+   component after the other (``ota/agent/apply.py``);
 6. after its soak, let a security fix drop a lower previous and raise the floor (rule 5);
 7. tell what is installed, if that changed; answer hints (``ota/agent/answers.py``); hand over
    reports.
@@ -18,7 +20,7 @@ loop goes on. A hint causes one cycle, whatever it says.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,12 +29,16 @@ from typing import Final
 from ota.agent import answers, floors, hints, parts, states
 from ota.agent.apply import Applier
 from ota.agent.endings import Result
+from ota.agent.runs import asking, updating
+from ota.agent.runs.runner import WIPED, Runner
 from ota.agent.state import Ended
-from ota.agent.trust import Cycle, Known, TrustRoom, Wanted
+from ota.agent.trust import TrustRoom
+from ota.agent.verdict import Cycle, Known, Wanted
 from ota.agent.waiting import FIRST_RETRY, Waiting
 from ota.ports import Feed, Hint
 from signing.assignment import Assignment
 from signing.errors import OtaError, Outage, Refusal
+from signing.layout import PLAYBOOKS
 
 AT_ONCE: Final = 32
 """Most hints that are looked at for one cycle."""
@@ -49,6 +55,9 @@ class Agent:
     feed: Feed
     clock: Callable[[], datetime]
     security_soak: timedelta
+    runner: Runner
+    gone: bool = False
+    _asked: list[hints.Body] = field(default_factory=list)
     _deaf: bool = False
     _refusals: dict[str, tuple[int, float]] = field(default_factory=dict)
 
@@ -68,15 +77,16 @@ class Agent:
             # (1), (2)
             self.flush()
             results = self._finish()
-            self.flush()
-            if self._unfinished():
+            if self._busy(results):
                 return results
-            # (3)
-            cycle = self.trust.cycle(self.known(), self.clock())
-            self.reporter.well()
-            self.state.raise_clock_floor(cycle.clock_floor)
-            # (4), (5)
-            self._tell(cycle)
+            # (3), (4)
+            cycle = self._ask()
+            # (5)
+            if cycle.run is not None:
+                results.append(self.runner.start(cycle.run))
+                if self._busy(results):
+                    return results
+                cycle = self._ask()
             results += self._apply(cycle)
             # (6), (7)
             floors.settle(self.state, self.components, self.machine, self.security_soak)
@@ -89,6 +99,62 @@ class Agent:
         self.flush()
         return results
 
+    def playbook(self, asked: hints.Body) -> Result:
+        """Run the playbook that is ordered here, if it is the one ``asked`` for; nothing else.
+
+        Raises ``Refusal`` (``hint-playbook``) otherwise, and as :meth:`cycle` does.
+        """
+        try:
+            self.flush()
+            results = self._finish()
+            if self._busy(results):
+                return results[-1]
+            self.reporter.hint = asked.order
+            cycle = self._ask()
+            run = asking.ordered(asked, cycle)
+            ended = self.state.runs.ended(run.order)
+            if ended is not None:
+                return Result(PLAYBOOKS, run.order, ended.outcome, ended.code or "done-before")
+            held = [h.error for h in cycle.held if h.assignment == run]
+            if cycle.run is None:
+                raise held[0] if held else Outage(f"{run.path} is not ready", subject=run.path)
+            result = self.runner.start(cycle.run)
+        except OtaError as e:
+            self._trouble(e)
+            raise
+        finally:
+            self.reporter.hint = ""
+        self._busy([result])
+        return result
+
+    def one_cycle(self, component: str) -> Result | None:
+        """One verified cycle for one component, for the step ``update`` of a playbook."""
+        cycle = self.trust.cycle(self.known(), self.clock())
+        self.state.raise_clock_floor(cycle.clock_floor)
+        chosen = updating.choose(cycle, component, self.state.is_closed)
+        return self.applier.apply(chosen) if isinstance(chosen, Wanted) else chosen
+
+    def _ask(self) -> Cycle:
+        cycle = self.trust.cycle(self.known(), self.clock())
+        self.reporter.well()
+        self.state.raise_clock_floor(cycle.clock_floor)
+        self._tell(cycle)
+        for asked in self._asked:
+            try:
+                asking.ordered(asked, cycle)
+            except Refusal as e:
+                self.reporter.refused_hint(e)
+        self._asked.clear()
+        return cycle
+
+    def _busy(self, results: Sequence[Result]) -> bool:
+        """Whether something must end before anything else is begun; hands over reports."""
+        if results and results[-1].code == WIPED:
+            self.gone = True
+            return True
+        self.flush()
+        return bool(self._unfinished()) or self.state.runs.open() is not None
+
     def known(self) -> Known:
         """What the trust room needs to know of this device."""
         return Known(
@@ -96,6 +162,7 @@ class Agent:
             floors=self.state.floors(),
             denied=self.state.denials(),
             clock_floor=self.state.clock_floor,
+            finished=self.state.runs.finished(),
         )
 
     def flush(self) -> bool:
@@ -123,6 +190,9 @@ class Agent:
             update = self.state.update(component)
             if update is not None:
                 results.append(self.applier.resume(update))
+        if not self._unfinished():
+            resumed = self.runner.resume()
+            results += [resumed] if resumed is not None else []
         return results
 
     def _tell(self, cycle: Cycle) -> None:
@@ -158,6 +228,8 @@ class Agent:
 
     def _tidy(self, cycle: Cycle) -> None:
         self.state.forget_orders({a.order for a in cycle.assigned.values()})
+        run = cycle.assigned.get(PLAYBOOKS)
+        self.state.runs.forget(run.order if run is not None else "", self.reporter.now())
         if not self.state.updates():
             self.applier.downloader.sweep()
         for name, part in self.components.items():
@@ -216,13 +288,14 @@ class Agent:
     def _judge(self, hint: Hint) -> str:
         """The order that a hint names; a foreign or malformed hint is reported, each time."""
         try:
-            order = hints.read(hint.data, self.device).order
+            body = hints.read(hint.data, self.device)
         except Refusal as e:
             self.reporter.hint = e.subject
             self.reporter.refused_hint(e)
             return e.subject
-        answers.asked(self.reporter, order)
-        return order
+        self._asked += [body] if body.playbook else []
+        answers.asked(self.reporter, body.order)
+        return body.order
 
     def run(
         self,
@@ -236,7 +309,7 @@ class Agent:
         ``interval`` in seconds, stretched by a random share of up to ``jitter``; after trouble
         the next look comes sooner, and later again the longer the trouble lasts.
         """
-        self.applier.stopping = stopped
+        self.applier.stopping = self.runner.stopping = stopped
         waiting = Waiting(self.feed, self.state, self.machine, self.flush, log)
         hint: Hint | None = None
         failures = 0
@@ -247,6 +320,8 @@ class Agent:
             except OtaError as e:
                 log(e)
                 failures += 1
+            if self.gone:
+                break
             pause = delay(interval, failures) * (1 + jitter * random.random())  # noqa: S311 - spreads load
             hint = waiting.hint(pause, stopped, listen=not self._deaf)
 

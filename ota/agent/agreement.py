@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 
 from tuf.api.metadata import TargetFile, Targets
 
-from signing import bins
+from ota.agent.verdict import WantedRun
+from signing import bins, playbook_target
 from signing.assignment import Assignment
 from signing.client import Found, TufClient
 from signing.errors import Malformed, Outage, Refusal, Stale
+from signing.playbook import Playbook
+from signing.playbook_run import Assigned, PlaybookRun
+from signing.playbook_target import PlaybookTarget
 from signing.release import Release, split_path
 
 _CHUNK = 4 * 1024 * 1024
@@ -48,23 +52,11 @@ def agree(
     5. Its hardware ids and the assignment's are this component's.
     6. Counters equal in both, and not below the floor (rules 3, 4).
     """
-    # (1), (2)
-    if snapshot_version < item.least_image_snapshot:
-        raise Outage(
-            f"image snapshot {snapshot_version} is behind {item.least_image_snapshot}",
-            code="image-stale",
-            subject=item.path,
-        )
-    if now >= item.ends:
-        raise Stale(f"order {item.order} ended at {item.not_after}", code="assignment-expired")
-    # (3)
-    if found is None:
-        raise Refusal("not-listed", f"{item.path} is not in the image repository")
-    if found.target.length != item.length or found.target.hashes != item.hashes:
-        raise Refusal("target-mismatch", f"{item.path}: director and image repository differ")
+    # (1), (2), (3)
+    target = _listed_alike(item, found, snapshot_version, now)
     # (4)
-    release = _described(found.target)
-    _check_role(release, found)
+    release = _described(target)
+    _check_role(release.path, found)
     # (5)
     if item.hardware_id != hardware_id or hardware_id not in release.hardware_ids:
         raise Refusal(
@@ -79,6 +71,73 @@ def agree(
             "below-floor", f"{item.path}: counter {release.release_counter} < floor {floor}"
         )
     return release
+
+
+def agree_on_run(
+    item: PlaybookRun, found: Found | None, *, snapshot_version: int, now: datetime
+) -> PlaybookTarget:
+    """Return the playbook that both repositories mean, or raise the reason against it.
+
+    Steps 1 to 3 are those of :func:`agree`; then:
+
+    4. The kind is a playbook, and path and delegating role are those of playbooks.
+    """
+    target = _listed_alike(item, found, snapshot_version, now)
+    custom = target.unrecognized_fields.get("custom")
+    kind = custom.get("kind") if isinstance(custom, dict) else None
+    if kind != "playbook":
+        raise Refusal("kind-mismatch", f"{target.path} is {kind!r:.80}, not a playbook")
+    _check_role(target.path, found)
+    try:
+        return PlaybookTarget.from_target(target)
+    except Malformed as e:
+        raise Refusal("playbook-malformed", str(e), subject=target.path) from e
+
+
+def fitting(wanted: WantedRun, data: bytes, platform: Collection[str]) -> Playbook:
+    """The playbook in these bytes, if they are the signed ones and it may run here.
+
+    1. Length and hash are the signed ones; the text is canonical; it says what its target says.
+    2. It is written for the agent, and for this platform.
+    3. There is one good value for each parameter, and no other.
+
+    Raises ``Refusal``.
+    """
+    # (1)
+    run = wanted.assignment
+    playbook = playbook_target.content(wanted.target, data)
+    # (2)
+    if "agent" not in playbook.roads:
+        raise Refusal("playbook-platform", f"{run.path} is for machines without an agent only")
+    if not set(playbook.platforms) & set(platform):
+        words = ", ".join(playbook.platforms)
+        here = ", ".join(sorted(platform))
+        raise Refusal("playbook-platform", f"{run.path} is for {words}; this is {here}")
+    # (3)
+    try:
+        playbook.check_values(run.parameters)
+    except Malformed as e:
+        raise Refusal("playbook-parameter", f"{run.path}: {e}", subject=run.path) from e
+    return playbook
+
+
+def _listed_alike(
+    item: Assigned, found: Found | None, snapshot_version: int, now: datetime
+) -> TargetFile:
+    """Steps 1 to 3 of :func:`agree`, the same for releases and playbooks."""
+    if snapshot_version < item.least_image_snapshot:
+        raise Outage(
+            f"image snapshot {snapshot_version} is behind {item.least_image_snapshot}",
+            code="image-stale",
+            subject=item.path,
+        )
+    if now >= item.ends:
+        raise Stale(f"order {item.order} ended at {item.not_after}", code="assignment-expired")
+    if found is None:
+        raise Refusal("not-listed", f"{item.path} is not in the image repository")
+    if found.target.length != item.length or found.target.hashes != item.hashes:
+        raise Refusal("target-mismatch", f"{item.path}: director and image repository differ")
+    return found.target
 
 
 def _described(target: TargetFile) -> Release:
@@ -96,13 +155,11 @@ def _described(target: TargetFile) -> Release:
         raise Refusal("release-malformed", str(e), subject=target.path) from e
 
 
-def _check_role(release: Release, found: Found) -> None:
-    component, _ = split_path(release.path)
-    delegated = found.roles[1] if len(found.roles) > 1 else ""
+def _check_role(path: str, found: Found | None) -> None:
+    component, _ = split_path(path)
+    delegated = found.roles[1] if found is not None and len(found.roles) > 1 else ""
     if component != delegated:
-        raise Refusal(
-            "component-mismatch", f"{release.path} is signed by role {delegated or 'targets'!r}"
-        )
+        raise Refusal("component-mismatch", f"{path} is signed by role {delegated or 'targets'!r}")
 
 
 def refuse_detour(found: Found, image: TufClient) -> None:

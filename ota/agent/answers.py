@@ -4,7 +4,7 @@ Mostly the answer is what happens anyway: the order's own reports. What is left 
 of which nothing was told since; a courier that lost a report, or a job that came after the timer
 had done its work, would otherwise wait for ever:
 
-1. its update is running: how far it is;
+1. its update is running: how far it is; a playbook the same, or how it ended;
 2. it is assigned and has ended here: how it ended, again, in a new report;
 3. it is assigned and what it wants is what runs: committed;
 4. it is assigned and is not followed yet: in progress, and why was told before;
@@ -19,7 +19,8 @@ from collections.abc import Mapping
 
 from ota.agent.report import Reporter
 from ota.agent.state import State
-from ota.agent.trust import Cycle
+from ota.agent.verdict import Cycle
+from signing.playbook_run import PlaybookRun
 
 MOST = 32
 """Hints that are kept for an answer; older ones get none."""
@@ -43,6 +44,9 @@ def answer(cycle: Cycle, committed: Mapping[str, str], state: State, reporter: R
             for update in running:
                 reporter.still(update)  # (1)
             for assignment in assigned:
+                if isinstance(assignment, PlaybookRun):
+                    reporter.run_again(assignment, cycle.targets_version)
+                    continue
                 if assignment.component in {u.component for u in running}:
                     continue
                 runs = committed.get(assignment.component) == assignment.sha256

@@ -30,7 +30,8 @@ from ota.agent.parts import Component
 from ota.agent.report import Reporter
 from ota.agent.state import State, Update
 from ota.agent.switch import Switch
-from ota.agent.trust import Known, TrustRoom, Wanted
+from ota.agent.trust import TrustRoom
+from ota.agent.verdict import Known, Wanted
 from signing.errors import OtaError, Outage, Refusal, Stale
 
 TRIES: Final = 5

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from ota.agent import feeds, identity, parts
+from ota.agent import feeds, identity, parts, platforms
 from ota.agent import time as trusted_time
 from ota.agent.agent import Agent
 from ota.agent.apply import Applier
@@ -18,8 +18,15 @@ from ota.agent.config import Config
 from ota.agent.download import Downloader
 from ota.agent.machine import ThisMachine
 from ota.agent.report import Reporter
+from ota.agent.runs import wiping
+from ota.agent.runs.packages import Packages
+from ota.agent.runs.runner import Runner
+from ota.agent.runs.services import Services
+from ota.agent.runs.steps import Steps
+from ota.agent.runs.updating import Updating
 from ota.agent.state import State
 from ota.agent.trust import TrustRoom
+from ota.agent.verdict import WantedRun
 from signing import durable, layout
 from signing.errors import NotFound, Outage
 
@@ -56,6 +63,7 @@ def components(config: Config) -> dict[str, parts.Component]:
 def opened(config: Config) -> Iterator[Agent]:
     """A working agent that holds the device's lock; ``Busy`` when another one does."""
     made = components(config)
+    wiping.finish(config.state)
     _provisioned(config)
     with durable.locked(config.state / "lock"):
         state = _state(config)
@@ -98,9 +106,10 @@ def _agent(config: Config, state: State, made: dict[str, parts.Component]) -> Ag
     source = downloader(config)
     trust = trust_room(config, source)
     feed = feeds.create(config.feed, config.device)
+    signer = identity.load(config.state / "identity", config.identity)
     reporter = Reporter(
         device=config.device,
-        signer=identity.load(config.state / "identity", config.identity),
+        signer=signer,
         state=state,
         components=made,
         versions=trust.versions,
@@ -118,7 +127,41 @@ def _agent(config: Config, state: State, made: dict[str, parts.Component]) -> Ag
         clock=wall_clock,
         flush=lambda: agent.flush(),  # noqa: PLW0108 - the same
     )
-    agent = Agent(
-        config.device, applier, trust, feed, wall_clock, timedelta(seconds=config.security_soak)
+    ending = wiping.Wiping(
+        folder=config.state,
+        device=config.device,
+        signer=signer,
+        state=state,
+        now=reporter.now,
+        courier=config.feed.kind != "none",
     )
+    runner = Runner(
+        state=state,
+        trust=trust,
+        reporter=reporter,
+        machine=applier.machine,
+        steps=Steps(
+            Services.here(config.service_manager),
+            Packages.here(config.package_manager),
+            platforms.words(),
+        ),
+        updating=Updating(made, state, lambda component: agent.one_cycle(component)),  # noqa: PLW0108 - agent is bound below
+        wiping=ending,
+        fetch=lambda wanted: text_of(source, wanted),
+        known=applier.known,
+        clock=wall_clock,
+        flush=applier.flush,
+        allowed=config.playbooks,
+    )
+    soak = timedelta(seconds=config.security_soak)
+    agent = Agent(config.device, applier, trust, feed, wall_clock, soak, runner)
     return agent
+
+
+def text_of(source: Downloader, wanted: WantedRun) -> bytes:
+    """A playbook's text from the store, not yet verified; ``Outage`` when it is not there."""
+    name = layout.image_target(wanted.target.path, wanted.target.sha256)
+    data = source.metadata(name, wanted.target.length)
+    if data is None:
+        raise Outage(f"{wanted.target.path} is not in the store", code="missing", subject=name)
+    return data

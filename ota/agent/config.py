@@ -19,6 +19,7 @@ from ota.agent.feeds.options import ON_TOKEN, NoFeedOptions, Options
 from ota.agent.options import Argv, Seconds
 from signing import durable, strict
 from signing.errors import Malformed, NotFound, OtaError
+from signing.layout import PLAYBOOKS
 from signing.release import split_path
 
 _LIMIT = 256 * 1024
@@ -100,6 +101,9 @@ class Config(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: dict[str, int | float] = {}
     may_install: Hook | None = None
     reboot: Argv | None = None
+    service_manager: Argv | None = None
+    package_manager: Argv | None = None
+    playbooks: bool = True
     security_soak: Annotated[float, msgspec.Meta(ge=0, le=3660 * 86_400)] = 86_400.0
 
     @property
@@ -146,6 +150,8 @@ def _check(config: Config) -> None:
         raise Malformed("components: there is none")
     for name, component in config.components.items():
         strict.identifier(name, "components")
+        if name == PLAYBOOKS:
+            raise Malformed(f"components: {PLAYBOOKS} is what playbooks are called")
         strict.identifier(component.hardware_id, f"components.{name}.hardware_id")
         if component.factory.version:
             strict.version_text(component.factory.version, f"components.{name}.factory.version")

@@ -18,8 +18,7 @@ from typing import Any
 
 from signing.errors import NotFound, Outage
 
-VERSION = 1
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE floors (component TEXT PRIMARY KEY, floor INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE denials (component TEXT, sha256 TEXT, order_id TEXT NOT NULL,
@@ -39,6 +38,19 @@ CREATE TABLE told (topic TEXT PRIMARY KEY, what TEXT NOT NULL) STRICT, WITHOUT R
 CREATE TABLE outbox (counter INTEGER PRIMARY KEY, weight INTEGER NOT NULL,
     envelope BLOB NOT NULL) STRICT;
 """
+_RUNS = """
+CREATE TABLE runs (order_id TEXT PRIMARY KEY, state TEXT NOT NULL, assignment BLOB NOT NULL,
+    target BLOB NOT NULL, targets_version INTEGER NOT NULL, text BLOB NOT NULL,
+    step INTEGER NOT NULL, tries INTEGER NOT NULL, boot_id TEXT NOT NULL, since REAL NOT NULL,
+    code TEXT NOT NULL, detail TEXT NOT NULL, steps BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE runs_ended (order_id TEXT PRIMARY KEY, path TEXT NOT NULL, outcome TEXT NOT NULL,
+    code TEXT NOT NULL, steps BLOB NOT NULL, not_after TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+_SCHEMAS = (_FIRST, _RUNS)
+"""What each version adds to the one before it."""
+VERSION = len(_SCHEMAS)
+RUNS_SINCE = 2
+"""The version that brought the tables of runs."""
 
 
 class Database:
@@ -51,6 +63,7 @@ class Database:
         self._depth = 0
         with self.seam():
             self._db = self._open(create=create, read_only=read_only)
+            self.version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _open(self, *, create: bool, read_only: bool) -> sqlite3.Connection:
         if create:
@@ -63,15 +76,21 @@ class Database:
             timeout=10,
         )
         found = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if found != VERSION and not (found == 0 and create):
+        if not (create or found > 0) or found > VERSION:
             db.close()
             raise sqlite3.DatabaseError(f"schema version is {found}, not {VERSION}")
         if not read_only:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
-        if found == 0:
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+            self._upgrade(db, found)
         return db
+
+    @staticmethod
+    def _upgrade(db: sqlite3.Connection, found: int) -> None:
+        """Add what newer versions of this agent keep; all of it or nothing."""
+        added = " ".join(_SCHEMAS[found:])
+        if added:
+            db.executescript(f"BEGIN IMMEDIATE; {added} PRAGMA user_version={VERSION}; COMMIT;")
 
     def close(self) -> None:
         """Close the connection."""

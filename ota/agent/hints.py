@@ -22,7 +22,7 @@ from typing import Literal
 
 import msgspec
 
-from signing import strict
+from signing import playbook, strict
 from signing.errors import Malformed, Refusal
 
 LIMIT = 4096
@@ -30,12 +30,18 @@ LIMIT = 4096
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a courier hands over; ``device`` is "" in schema 2, for the devices of the order."""
+    """What a courier hands over; ``device`` is "" in schema 2, for the devices of the order.
+
+    ``playbook`` (``NAME@VERSION``) and ``parameters`` are what it believes to carry: they choose
+    nothing, and are refused where the director says otherwise.
+    """
 
     schema: Literal[1, 2] = 1
     device: str = ""
     order: str
     rollout: str
+    playbook: str = ""
+    parameters: dict[str, str] = {}
 
 
 def parse(data: bytes) -> Body:
@@ -51,6 +57,8 @@ def parse(data: bytes) -> Body:
     strict.identifier(body.rollout, "rollout")
     if not strict.ORDER.fullmatch(body.order):
         raise Malformed("hint: order: not an order id")
+    if body.playbook:
+        playbook.named(body.playbook)
     return body
 
 

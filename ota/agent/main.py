@@ -18,6 +18,7 @@ EPILOG = """examples:
   ota-agent run                  stay and look at every hint and every few minutes
   ota-agent status -o json
   ota-agent verify               check trust, slots and journal without the network
+  ota-agent playbook run NAME@VERSION --param NAME=VALUE
   ota-agent tuf --metadata-dir D --metadata-url U refresh
 """
 
@@ -58,9 +59,32 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("run", parents=[common], help="stay: hints and polls until SIGTERM")
     verbs.add_parser("status", parents=[common], help="what is installed, and how it stands")
     verbs.add_parser("verify", parents=[common], help="check this device without the network")
+    _add_playbook(verbs, common)
     _add_relay(verbs, common)
     _add_tuf(verbs)
     return top
+
+
+def _add_playbook(verbs: Any, common: argparse.ArgumentParser) -> None:
+    made = verbs.add_parser(
+        "playbook",
+        parents=[common],
+        help="run the playbook that the director orders here",
+        description="Run a playbook now, if the director orders exactly this one here.",
+        epilog="example: ota-agent playbook run restart-service@1.0.0 --param service=nginx",
+    )
+    made.add_argument("action", choices=("run",))
+    made.add_argument("name", metavar="NAME@VERSION")
+    made.add_argument(
+        "--param",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="must be what was ordered; may be left out",
+    )
+    made.add_argument(
+        "--wait", type=float, default=3600.0, metavar="SECONDS", help="for an agent that works"
+    )
 
 
 def _add_relay(verbs: Any, common: argparse.ArgumentParser) -> None:

@@ -156,7 +156,10 @@ def _leave(
     if hint.order in known:
         handles.publish(orders, temporary, name)
         return "known"
-    body = {"schema": 1, "device": hint.device, "order": hint.order, "rollout": hint.rollout}
+    body: dict[str, object] = {"schema": 1, "device": hint.device}
+    body |= {"order": hint.order, "rollout": hint.rollout}
+    if hint.playbook:
+        body |= {"playbook": hint.playbook, "parameters": hint.parameters}
     handles.write(orders, temporary, json.dumps(body).encode())
     _remember(folder, [*known, hint.order])
     handles.publish(orders, temporary, name)

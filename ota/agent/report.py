@@ -19,12 +19,15 @@ from securesystemslib.signer import Signer
 
 from ota.agent import parts
 from ota.agent.parts import Component
+from ota.agent.runs.journal import Run
 from ota.agent.state import State, Update
+from ota.agent.verdict import WantedRun
 from ota.ports import Feed
 from signing import statement, strict
 from signing.assignment import Assignment
 from signing.errors import OtaError, Outage, Refusal, Stale
-from signing.report import Event, Outcome, Report, UpdateState, Versions
+from signing.playbook_run import Assigned, PlaybookRun
+from signing.report import Event, Outcome, Report, StepState, UpdateState, Versions
 
 _DETAIL = 400
 NOT_ASSIGNED = "not-assigned"
@@ -112,7 +115,7 @@ class Reporter:
         if news or self.hint:
             self.outcome(update, "refused")
 
-    def held(self, assignment: Assignment, error: OtaError, targets_version: int) -> None:
+    def held(self, assignment: Assigned, error: OtaError, targets_version: int) -> None:
         """Tell, once, why an assignment is not followed."""
         with self.state.transaction():
             what = f"{assignment.order} {error.code} {targets_version}"
@@ -126,6 +129,38 @@ class Reporter:
         """Tell that a release is not tried again here because it failed here (rule 8)."""
         body = _not_started(assignment, targets_version, "failed")
         self._queue("outcome", update=body, code="denied", detail="it failed here before")
+
+    def run(self, run: Run, outcome: Outcome) -> None:
+        """Tell of a playbook: each of its steps so far, and how it stands."""
+        event: Event = "progress" if outcome == "in_progress" else "outcome"
+        started = _not_started(run.assignment, run.targets_version, outcome)
+        body = msgspec.structs.replace(started, phase=run.state)
+        self._queue(event, update=body, code=run.code, detail=run.detail, steps=run.steps)
+
+    def run_again(self, assignment: PlaybookRun, targets_version: int) -> None:
+        """Tell once more how a playbook stands or ended, because a hint asked."""
+        body = _not_started(assignment, targets_version, "in_progress")
+        code: str = ""
+        steps: tuple[StepState, ...] = ()
+        open_run, ended = self.state.runs.open(), self.state.runs.ended(assignment.order)
+        if open_run is not None and open_run.order == assignment.order:
+            body = msgspec.structs.replace(body, phase=open_run.state)
+            code, steps = open_run.code, open_run.steps
+        elif ended is not None:
+            phase = "DONE" if ended.outcome == "committed" else "FAILED"
+            body = msgspec.structs.replace(body, phase=phase, outcome=ended.outcome)
+            code, steps = ended.code, ended.steps
+        event: Event = "progress" if body.outcome == "in_progress" else "outcome"
+        self._queue(event, update=body, code=code, steps=steps, hint=assignment.order)
+
+    def not_run(self, wanted: WantedRun, outcome: Outcome, code: str, detail: str) -> None:
+        """Tell, once for each reason and whenever a hint asked, why a playbook is not run."""
+        what = f"{wanted.assignment.order} {code} {wanted.targets_version} {detail}"
+        with self.state.transaction():
+            if self.state.tell_once("playbook", what) or (outcome == "refused" and self.hint):
+                event: Event = "refusal" if outcome == "refused" else "progress"
+                body = _not_started(wanted.assignment, wanted.targets_version, outcome)
+                self._queue(event, update=body, code=code, detail=detail)
 
     def refused_hint(self, error: Refusal) -> None:
         """Tell, each time, of a hint that was not for this device or was no hint."""
@@ -166,6 +201,7 @@ class Reporter:
         detail: str = "",
         health: str = "",
         hint: str = "",
+        steps: tuple[StepState, ...] = (),
     ) -> None:
         if update is not None:
             self.asked.pop(update.order, None)
@@ -189,6 +225,7 @@ class Reporter:
                 detail=_printable(detail),
                 health=_printable(health),
                 hint=hint or self.hint,
+                steps=steps,
             )
             return statement.sign("report", msgspec.to_builtins(body), self.signer)
 
@@ -220,7 +257,7 @@ def _kind(error: OtaError) -> tuple[Event, Outcome]:
     return "outage", "in_progress"
 
 
-def _not_started(assignment: Assignment, targets_version: int, outcome: Outcome) -> UpdateState:
+def _not_started(assignment: Assigned, targets_version: int, outcome: Outcome) -> UpdateState:
     return UpdateState(
         order=assignment.order,
         rollout=assignment.rollout,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,8 @@ import msgspec
 from ota.agent import states
 from ota.agent.database import Database
 from ota.agent.facts import Facts
-from ota.agent.trust import Wanted
+from ota.agent.runs.journal import RunJournal
+from ota.agent.verdict import Wanted
 from signing.assignment import Assignment
 from signing.errors import Malformed, Outage
 from signing.release import Release
@@ -70,6 +72,11 @@ class State(Facts):
     def open(cls, folder: Path, *, create: bool = False, read_only: bool = False) -> State:
         """Open ``<folder>/state.db``; ``NotFound`` before provisioning."""
         return cls(Database(folder / "state.db", create=create, read_only=read_only))
+
+    @cached_property
+    def runs(self) -> RunJournal:
+        """Runs of playbooks."""
+        return RunJournal(self._db)
 
     def close(self) -> None:
         """Close the database."""

@@ -34,6 +34,7 @@ def status(config: Config) -> dict[str, Any]:
                 }
                 for u in state.updates()
             ],
+            "playbook": _run(state),
             "floors": state.floors(),
             "denied": [
                 {"component": c, "sha256": sha256, "order": order}
@@ -51,6 +52,16 @@ def status(config: Config) -> dict[str, Any]:
         state.close()
 
 
+def _run(state: State) -> dict[str, Any]:
+    """The playbook that has begun and not ended."""
+    run = state.runs.open()
+    if run is None:
+        return {}
+    steps = [{"name": s.name, "outcome": s.outcome, "code": s.code} for s in run.steps]
+    said = {"order": run.order, "path": run.assignment.path, "state": run.state}
+    return said | {"code": run.code, "steps": steps}
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
     rows = [f"device     {found['device']}"]
@@ -59,6 +70,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         words = f"{current['version'] or 'unmanaged'} {current['sha256'][:12]}"
         rows.append(f"component  {name}  {words}  floor {component['floor']}")
     rows += [f"update     {u['component']}  {u['state']}  {u['order']}" for u in found["updates"]]
+    if run := found["playbook"]:
+        rows.append(f"playbook   {run['path']}  {run['state']}  {len(run['steps'])} steps done")
     rows += [f"denied     {d['component']}  {d['sha256'][:12]}" for d in found["denied"]]
     for name in ("director", "image"):
         v = found[name]

@@ -8,7 +8,8 @@ hardware, or withhold updates, and nothing else; a thief of an image key can not
 
 :meth:`TrustRoom.cycle` is the whole argument, its steps numbered. It works on copies in memory;
 each repository's new set is adopted on disk only when every check of that repository has passed.
-:meth:`TrustRoom.verify` makes the only thing an installer takes, a :class:`VerifiedImage`.
+:meth:`TrustRoom.verify` makes the only thing an installer takes, a :class:`VerifiedImage`, and
+:meth:`TrustRoom.playbook` the only thing a runner of playbooks takes, a :class:`VerifiedPlaybook`.
 
 The caller must still: persist ``Cycle.clock_floor``; ask :meth:`still_assigned` once more just
 before it makes a slot active; call :meth:`verify` again if anything but itself could have
@@ -17,8 +18,7 @@ written to the file since.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,11 +30,15 @@ from ota.agent import agreement
 from ota.agent import time as trusted_time
 from ota.agent.following import Follower
 from ota.agent.trustfolder import TrustFolder
+from ota.agent.verdict import Cycle, Held, Known, Wanted, WantedRun
 from signing import bins, distinct, strict
 from signing.assignment import Assignment
 from signing.client import Fetch, Found, TufClient
 from signing.client_stored import check_stored
 from signing.errors import Malformed, OtaError, Outage, Refusal
+from signing.layout import PLAYBOOKS
+from signing.playbook import Playbook
+from signing.playbook_run import Assigned, PlaybookRun, read_assigned
 from signing.release import Release
 from signing.report import Versions
 
@@ -56,53 +60,19 @@ class VerifiedImage:
         self.release = release
 
 
-@dataclass(frozen=True)
-class Known:
-    """What the device knows from its own journal: the input of a cycle.
+class VerifiedPlaybook:
+    """Proof: the director ordered this run here, and its text and values are the signed ones.
 
-    ``committed``: component -> sha256 that runs and is committed, "" for nothing or unmanaged.
-    ``denied``: (component, sha256) -> the order under which that release failed its health here.
+    Only :meth:`TrustRoom.playbook` can make one.
     """
 
-    committed: Mapping[str, str]
-    floors: Mapping[str, int]
-    denied: Mapping[tuple[str, str], str]
-    clock_floor: datetime
+    __slots__ = ("playbook", "wanted")
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """One component to be installed now: both repositories agree on it."""
-
-    assignment: Assignment
-    release: Release
-    targets_version: int
-
-
-@dataclass(frozen=True)
-class Held:
-    """An assignment that is not followed now: ``Refusal``, ``Stale`` or ``Outage`` says why.
-
-    One component's refusal does not keep another component from its security fix.
-    """
-
-    assignment: Assignment
-    error: OtaError
-    targets_version: int
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """The outcome of a verified cycle."""
-
-    wanted: tuple[Wanted, ...]
-    held: tuple[Held, ...]
-    denied: tuple[Assignment, ...]
-    assigned: Mapping[str, Assignment]
-    targets_version: int
-    director: Versions
-    image: Versions
-    clock_floor: datetime
+    def __init__(self, seal: object, wanted: WantedRun, playbook: Playbook) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only TrustRoom.playbook makes a VerifiedPlaybook")
+        self.wanted = wanted
+        self.playbook = playbook
 
 
 @dataclass
@@ -146,7 +116,7 @@ class TrustRoom:
 
     def versions(self) -> tuple[Versions, Versions]:
         """Trusted metadata versions of director and image repository, from what is stored."""
-        return _stored_versions(self._director), _stored_versions(self._image)
+        return self._director.versions(), self._image.versions()
 
     def check(self) -> None:
         """Verify what is stored, without the network and whatever the time; ``Refusal``."""
@@ -185,14 +155,13 @@ class TrustRoom:
         step.floor = trusted_time.after_root(step.floor, image.root)
         _no_shared_keys(step.director, image)
         # (4)
-        denied = tuple(a for a in assigned.values() if _is_denied(a, known))
-        todo = [
-            a
-            for name, a in assigned.items()
-            if known.committed.get(name, "") != a.sha256 and a not in denied
-        ]
+        denied = tuple(
+            a for a in assigned.values() if isinstance(a, Assignment) and _is_denied(a, known)
+        )
+        todo = [a for a in assigned.values() if a not in denied and not _is_done(a, known)]
         wanted: list[Wanted] = []
         held: list[Held] = []
+        run: WantedRun | None = None
         if todo:
             # (5)
             image.update_timestamp()
@@ -205,9 +174,13 @@ class TrustRoom:
             step.floor = trusted_time.after_timestamp(step.floor, image.timestamp, step.now)
             # (6)
             for item in todo:
+                listed = found[item.component]
                 try:
-                    release = self._agreed(item, found[item.component], image, known, step.now)
-                    wanted.append(Wanted(item, release, version))
+                    if isinstance(item, PlaybookRun):
+                        run = _agreed_run(item, listed, image, step.now, version)
+                    else:
+                        release = self._agreed(item, listed, image, known, step.now)
+                        wanted.append(Wanted(item, release, version))
                 except OtaError as e:
                     held.append(Held(item, e, version))
         return Cycle(
@@ -216,9 +189,10 @@ class TrustRoom:
             denied=denied,
             assigned=assigned,
             targets_version=version,
-            director=_stored_versions(self._director),
-            image=_stored_versions(self._image),
+            director=self._director.versions(),
+            image=self._image.versions(),
             clock_floor=step.floor,
+            run=run,
         )
 
     def _agreed(
@@ -240,7 +214,7 @@ class TrustRoom:
             now=now,
         )
 
-    def still_assigned(self, wanted: Wanted, known: Known, clock: datetime) -> bool:
+    def still_assigned(self, wanted: Wanted | WantedRun, known: Known, clock: datetime) -> bool:
         """Read the director once more: whether exactly this order is still this device's.
 
         Raises as :meth:`cycle` does; a director that can not be reached is not a yes.
@@ -249,7 +223,7 @@ class TrustRoom:
         assigned = self._read_director(step)
         return assigned.get(wanted.assignment.component) == wanted.assignment
 
-    def _read_director(self, step: _Progress) -> dict[str, Assignment]:
+    def _read_director(self, step: _Progress) -> dict[str, Assigned]:
         """Refresh the director repository of this device, check it, adopt it."""
         client, cached = self._open(self._director, self._fetch_director, step.now)
         step.director = client
@@ -276,14 +250,14 @@ class TrustRoom:
                 f"director {signed.type} is for {named!r:.140}, this is {self._device}",
             )
 
-    def _assignments(self, targets: Targets) -> dict[str, Assignment]:
-        assigned: dict[str, Assignment] = {}
+    def _assignments(self, targets: Targets) -> dict[str, Assigned]:
+        assigned: dict[str, Assigned] = {}
         for target in targets.targets.values():
             try:
-                item = Assignment.from_target(target)
+                item = read_assigned(target)
             except Malformed as e:
                 raise Refusal("assignment-malformed", str(e), subject=target.path) from e
-            if item.component not in self._components:
+            if item.component not in {*self._components, PLAYBOOKS}:
                 raise Refusal("component-unknown", f"no component {item.component!r} here")
             if item.component in assigned:
                 raise Refusal("component-repeated", f"two assignments for {item.component!r}")
@@ -330,6 +304,15 @@ class TrustRoom:
             raise Refusal("image-mismatch", f"{release.path}: not the signed bytes")
         return VerifiedImage(_SEAL, path, release)
 
+    @staticmethod
+    def playbook(wanted: WantedRun, data: bytes, platform: Collection[str]) -> VerifiedPlaybook:
+        """The playbook of a run, if it is what was signed and fits this device and its values.
+
+        ``platform``: the words for this device. Raises ``Refusal`` ``image-mismatch`` and
+        ``playbook-*``.
+        """
+        return VerifiedPlaybook(_SEAL, wanted, agreement.fitting(wanted, data, platform))
+
 
 def _look_up(image: TufClient, path: str) -> Found | OtaError | None:
     """One path in the image repository; a bad role of one component is that component's."""
@@ -352,6 +335,26 @@ def _followed(
     return None if digests is None else (digests, follower.length)
 
 
+def _is_done(item: Assigned, known: Known) -> bool:
+    if isinstance(item, PlaybookRun):
+        return item.order in known.finished
+    return known.committed.get(item.component, "") == item.sha256
+
+
+def _agreed_run(
+    item: PlaybookRun,
+    found: Found | OtaError | None,
+    image: TufClient,
+    now: datetime,
+    targets_version: int,
+) -> WantedRun:
+    if isinstance(found, OtaError):
+        raise found
+    snapshot = image.snapshot.version
+    target = agreement.agree_on_run(item, found, snapshot_version=snapshot, now=now)
+    return WantedRun(item, target, targets_version)
+
+
 def _is_denied(item: Assignment, known: Known) -> bool:
     failed_under = known.denied.get((item.component, item.sha256))
     if failed_under is None:
@@ -370,26 +373,6 @@ def _adopt(folder: TrustFolder, client: TufClient, cached: Mapping[str, bytes]) 
     new = client.cache(every_bin=False)
     if new != cached:
         folder.adopt(new)
-
-
-def _stored_versions(folder: TrustFolder) -> Versions:
-    files = folder.load()
-    newest = folder.newest_root()
-    if newest is not None:
-        files["root.json"] = newest
-
-    def version(name: str) -> int:
-        data = files.get(f"{name}.json")
-        # It was verified when it was kept, by python-tuf, which reads JSON as ``json`` does: what a
-        # courier puts beside the signed part (a float, a key twice) is no reason to stop here.
-        return 0 if data is None else int(json.loads(data)["signed"]["version"])
-
-    return Versions(
-        root=version("root"),
-        timestamp=version("timestamp"),
-        snapshot=version("snapshot"),
-        targets=version("targets"),
-    )
 
 
 def _nothing(_name: str, _limit: int) -> bytes | None:

@@ -16,6 +16,7 @@ the old set stands or the new one does; leftovers are removed by the next adopti
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from urllib.parse import quote, unquote
 
 from signing import durable
 from signing.errors import NotFound, Outage
+from signing.report import Versions
 
 _GENERATION = re.compile(r"gen-(\d{1,12})")
 _ROOT = re.compile(r"(\d{1,10})\.root\.json")
@@ -55,6 +57,27 @@ class TrustFolder:
             ) from e
         except OSError as e:
             raise Outage(f"{self.path}: {e.strerror}", subject=str(self.path)) from e
+
+    def versions(self) -> Versions:
+        """Versions of what is adopted, and of the newest root; 0 for what was never seen."""
+        files = self.load()
+        newest = self.newest_root()
+        if newest is not None:
+            files["root.json"] = newest
+
+        def version(name: str) -> int:
+            data = files.get(f"{name}.json")
+            # It was verified when it was kept, by python-tuf, which reads JSON as ``json`` does:
+            # what a courier puts beside the signed part (a float, a key twice) is no reason to
+            # stop here.
+            return 0 if data is None else int(json.loads(data)["signed"]["version"])
+
+        return Versions(
+            root=version("root"),
+            timestamp=version("timestamp"),
+            snapshot=version("snapshot"),
+            targets=version("targets"),
+        )
 
     def newest_root(self) -> bytes | None:
         """The newest root kept by :meth:`keep_root`, which may be ahead of the adopted set."""

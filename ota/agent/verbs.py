@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             "run": _run,
             "status": _status,
             "verify": _verify,
+            "playbook": _playbook,
         }
         return verbs[arguments.verb](arguments, config)
     except OtaError as e:
@@ -130,6 +131,14 @@ def _tell(arguments: argparse.Namespace, results: Iterable[Result]) -> None:
     for row in rows:
         words = [row["component"], row["outcome"] or "waiting", row["code"], row["detail"]]
         sys.stdout.write(strict.shown(" ".join(w for w in words if w)) + "\n")
+
+
+def _playbook(arguments: argparse.Namespace, config: Config) -> int:
+    from ota.agent import playbook_verb  # noqa: PLC0415 - a device loads what it uses
+
+    result = playbook_verb.run(arguments, config)
+    _tell(arguments, [result])
+    return _exit(result) if result.outcome else StillRunning.exit_code
 
 
 def _run(arguments: argparse.Namespace, config: Config) -> int:

@@ -32,8 +32,9 @@ from ota.agent import hints
 from ota.agent.download import Downloader
 from ota.agent.feeds.spool import SpoolFeed
 from ota.agent.time import EPOCH
-from ota.agent.trust import Known, TrustRoom, Wanted
+from ota.agent.trust import TrustRoom
 from ota.agent.trustfolder import TrustFolder
+from ota.agent.verdict import Known, Wanted
 from ota.couriers import spool_tree
 from ota.couriers.spool import Spool
 from ota.fleet.registry import Registry

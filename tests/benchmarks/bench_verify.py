@@ -22,7 +22,8 @@ from figures import Figure
 from simulators.signed import HARDWARE, NOW, Signed, assignment, stock_client
 
 from ota.agent.time import EPOCH
-from ota.agent.trust import Known, TrustRoom
+from ota.agent.trust import TrustRoom
+from ota.agent.verdict import Known
 from signing import layout
 from signing.release import Release
 

@@ -26,12 +26,19 @@ from simulators.repos import NOW, World
 from ota.agent import identity
 from ota.agent.agent import Agent
 from ota.agent.apply import Applier
+from ota.agent.build import text_of
 from ota.agent.download import Downloader, DownloadLimits
 from ota.agent.endings import Result
 from ota.agent.feeds.spool import SpoolFeed
 from ota.agent.installers.single_file import SingleFile
 from ota.agent.parts import Component
 from ota.agent.report import Reporter
+from ota.agent.runs.packages import Packages
+from ota.agent.runs.runner import Runner
+from ota.agent.runs.services import Services
+from ota.agent.runs.steps import Steps
+from ota.agent.runs.updating import Updating
+from ota.agent.runs.wiping import Wiping
 from ota.agent.state import State
 from ota.agent.trust import TrustRoom
 from ota.ports import Healthy, Unhealthy
@@ -96,6 +103,10 @@ class Box:
         self.limits = DownloadLimits(minimum_rate=0)
         self.deadline = 30.0
         self.keeps = True
+        self.playbooks = True
+        self.platform = frozenset({"linux"})
+        self.services = Services.here(None)
+        self.packages = Packages.here(None)
         self.installer: Any = SingleFile.create(
             {"path": str(self.slot)}, self.own / "components" / "app", "component app"
         )
@@ -118,9 +129,10 @@ class Box:
         ):
             for file, data in repo.files.items():
                 _write(store / name(file), data)
-        for path, target in self.world.image.delegated["app"].targets.items():
-            sha256 = target.hashes["sha256"]
-            _write(store / layout.image_target(path, sha256), self.world.images[sha256])
+        for role in self.world.image.delegated.values():
+            for path, target in role.targets.items():
+                sha256 = target.hashes["sha256"]
+                _write(store / layout.image_target(path, sha256), self.world.images[sha256])
 
     def ship(self, path: str = "app/app-1.bin", data: bytes = b"one", **custom: Any) -> str:
         """List a release, assign it, publish both; ``release_counter`` goes into both."""
@@ -136,6 +148,15 @@ class Box:
         """Assign a listed release and publish."""
         self.world.assign(path, **custom)
         self.publish()
+
+    def playbook(
+        self, body: dict[str, Any], parameters: dict[str, str] | None = None, **custom: Any
+    ) -> str:
+        """List a playbook, order it, publish both; returns the order."""
+        self.world.playbook(body)
+        order = self.world.run(body, parameters or {}, **custom)
+        self.publish()
+        return order
 
     def withdraw(self) -> None:
         """Assign nothing."""
@@ -190,6 +211,21 @@ class Box:
             clock=self.clock,
             flush=lambda: agent.flush(),  # noqa: PLW0108 - the same
         )
+        source = applier.downloader
+        runner = Runner(
+            state=state,
+            trust=room,
+            reporter=reporter,
+            machine=self.machine,
+            steps=Steps(self.services, self.packages, self.platform),
+            updating=Updating(components, state, lambda c: agent.one_cycle(c)),  # noqa: PLW0108 - the same
+            wiping=Wiping(self.own, self.device, self.signer, state, self.clock, courier=True),
+            fetch=lambda wanted: text_of(source, wanted),
+            known=applier.known,
+            clock=self.clock,
+            flush=applier.flush,
+            allowed=self.playbooks,
+        )
         agent = Agent(
             self.device,
             applier,
@@ -197,6 +233,7 @@ class Box:
             SpoolFeed(self.spool, self.device),
             self.clock,
             self.soak,
+            runner,
         )
         return agent
 

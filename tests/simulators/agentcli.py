@@ -98,9 +98,10 @@ path = "{folder / "spool"}"
             write(store / layout.director_metadata("press-07", file), data)
         for file, data in self.world.image.files.items():
             write(store / layout.image_metadata(file), data)
-        for path, target in self.world.image.delegated["app"].targets.items():
-            sha256 = target.hashes["sha256"]
-            write(store / layout.image_target(path, sha256), self.world.images[sha256])
+        for role in self.world.image.delegated.values():
+            for path, target in role.targets.items():
+                sha256 = target.hashes["sha256"]
+                write(store / layout.image_target(path, sha256), self.world.images[sha256])
 
     def ship(self, path: str = "app/app-1.bin", data: bytes = b"one", **custom: Any) -> None:
         """List, assign and publish a release."""

@@ -221,3 +221,54 @@ class World:
         """Assign a listed release and publish."""
         self.director.targets.targets = {path: assignment_target(self.listed(path), **custom)}
         self.director.publish()
+
+    # -- playbooks -------------------------------------------------------------------------------
+    def playbook(self, body: dict[str, Any], **custom: Any) -> str:
+        """List a playbook, signed by a role of its own, and publish; returns its path."""
+        if "playbooks" not in self.image.delegated:
+            self.image.delegate("playbooks")
+        data = strict.compact(body)
+        target = playbook_target(body, data, **custom)
+        self.image.delegated["playbooks"].targets[target.path] = target
+        self.images[target.hashes["sha256"]] = data
+        self.image.publish()
+        return target.path
+
+    def run(self, body: dict[str, Any], parameters: dict[str, str], **custom: Any) -> str:
+        """Order a listed playbook beside what else is assigned; returns the order."""
+        path = f"playbooks/{body['name']}-{body['version']}.json"
+        target = run_target(self.listed(path), parameters, **custom)
+        kept = self.director.targets.targets.items()
+        self.director.targets.targets = {
+            p: t for p, t in kept if not p.startswith("playbooks/")
+        } | {path: target}
+        self.director.publish()
+        return str(target.unrecognized_fields["custom"]["order"])
+
+
+def playbook_target(body: dict[str, Any], data: bytes, **custom: Any) -> TargetFile:
+    """A playbook as the image repository lists it."""
+    said: dict[str, Any] = {
+        "kind": "playbook",
+        "component": "playbooks",
+        **{name: body[name] for name in ("name", "version", "summary", "platforms", "roads")},
+    } | custom
+    path = f"playbooks/{body['name']}-{body['version']}.json"
+    return TargetFile(
+        len(data), {"sha256": hashlib.sha256(data).hexdigest()}, path, {"custom": said}
+    )
+
+
+def run_target(listed: TargetFile, parameters: dict[str, str], **custom: Any) -> TargetFile:
+    """The director's order to run a playbook."""
+    body: dict[str, Any] = {
+        "component": "playbooks",
+        "parameters": parameters,
+        "rollout": "tidy-1-aaaaaa",
+        "wave": 0,
+        "order": "ota-tidy-1-aaaaaa-u1-w0-b0",
+        "kind": "playbook",
+        "least_image_snapshot": 1,
+        "not_after": strict.stamp(NOW + timedelta(days=7)),
+    } | custom
+    return TargetFile(listed.length, dict(listed.hashes), listed.path, {"custom": body})

@@ -20,7 +20,8 @@ from simulators.signed import HARDWARE, NOW, Signed, assignment
 from tuf.api.metadata import MetaFile, Snapshot, Targets, Timestamp
 
 from ota.agent.time import EPOCH
-from ota.agent.trust import Cycle, Known, TrustRoom
+from ota.agent.trust import TrustRoom
+from ota.agent.verdict import Cycle, Known
 from ota.stores.directory import DirectoryStore
 from signing import layout, strict
 from signing.repository import signed_by

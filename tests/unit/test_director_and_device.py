@@ -9,7 +9,8 @@ import pytest
 from simulators.signed import HARDWARE, NOW, Signed, assignment
 
 from ota.agent.time import EPOCH
-from ota.agent.trust import Known, TrustRoom
+from ota.agent.trust import TrustRoom
+from ota.agent.verdict import Known
 from ota.errors import Refusal, Stale
 from signing import layout
 

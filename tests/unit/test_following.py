@@ -14,7 +14,8 @@ from simulators.repos import NOW, World
 
 from ota.agent.following import Follower
 from ota.agent.time import EPOCH
-from ota.agent.trust import Known, TrustRoom, Wanted
+from ota.agent.trust import TrustRoom
+from ota.agent.verdict import Known, Wanted
 from ota.errors import Refusal
 
 DATA = random.Random(7).randbytes(3 * 1024 * 1024 + 17)

@@ -13,7 +13,8 @@ from simulators.repos import NOW, Repo, World, assignment_target, meta, release_
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Targets
 
 from ota.agent.time import EPOCH
-from ota.agent.trust import Known, TrustRoom, VerifiedImage
+from ota.agent.trust import TrustRoom, VerifiedImage
+from ota.agent.verdict import Known
 from signing import strict
 from signing.errors import OtaError, Outage, Refusal, Stale
 
