@@ -23,6 +23,7 @@ class IotJobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[couriers.iot-jobs]``; see the README's reference."""
 
     queue: Annotated[str, msgspec.Meta(pattern="^https?://[!-~]+$")]
+    refused: Annotated[str, msgspec.Meta(pattern="^(https?://[!-~]+)?$")] = ""
     account: Annotated[str, msgspec.Meta(pattern="^([0-9]{12})?$")] = ""
     thing_label: str = ""
     group_prefix: Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9:_-]{1,60}$")] = "ota-"

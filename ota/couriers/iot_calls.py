@@ -103,6 +103,13 @@ CALLS: Final[dict[str, Row]] = {
         "reports that are stored, ten a call",
         "sqs:DeleteMessage",
     ),
+    "SendMessage": Row(
+        "sqs",
+        "send_message",
+        _QUEUE,
+        "the queue of what was refused",
+        "only with `refused`: keep what was no honest report",
+    ),
     "GetCallerIdentity": Row(
         "sts",
         "get_caller_identity",

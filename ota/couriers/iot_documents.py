@@ -34,6 +34,7 @@ class Options:
     """What ``[couriers.iot-jobs]`` of ``ota.toml`` says; see the README's reference."""
 
     queue: str
+    refused: str = ""
     region: str = ""
     account: str = ""
     group_prefix: str = "ota-"

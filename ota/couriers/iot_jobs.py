@@ -35,7 +35,7 @@ from ota.couriers.iot_calls import CALLS, ROLE
 from ota.couriers.iot_documents import Options
 from ota.couriers.iot_packages import Packages
 from ota.couriers.iot_targets import Chosen, Naming, Targets
-from ota.couriers.sqs_reports import ReportQueue
+from ota.couriers.sqs_reports import RefusedQueue, ReportQueue
 from ota.errors import Malformed, Misuse, Outage, Refusal
 from ota.ports import Clock, Delivery, Followed, Order
 from signing import strict
@@ -66,7 +66,9 @@ class IotJobs:
         )
         self._books = Books(self._api, self._targets, clock or _now)
         self._packages = Packages(self._api, self._targets)
-        self._queue = ReportQueue(self._api, options.queue, Aside(quarantine), options.wait)
+        refused = options.refused
+        keeper = RefusedQueue(self._api, refused) if refused else Aside(quarantine)
+        self._queue = ReportQueue(self._api, options.queue, keeper, options.wait)
         self._checked = False
 
     # -- out -------------------------------------------------------------------------------------
@@ -157,7 +159,7 @@ class IotJobs:
         self._queue.acknowledge(deliveries)
 
     def quarantine(self, delivery: Delivery, reason: str) -> None:
-        """Keep it in the quarantine folder."""
+        """Keep it in the quarantine folder, or in the queue of what was refused."""
         self._queue.quarantine(delivery, reason)
 
     # -- books -----------------------------------------------------------------------------------
@@ -172,18 +174,19 @@ class IotJobs:
         return self._books.tidy(order)
 
     def _check_queue(self) -> None:
-        """The queue's URL says its region; another one than the client's can not work."""
+        """A queue's URL says its region; another one than the client's can not work."""
         if self._checked:
             return
-        named = _QUEUE.fullmatch(self._options.queue)
         region = self._api.region("sqs")
-        if named and named[1] != region:
-            raise Misuse(
-                f"the report queue is in {named[1]}, but the region is {region}",
-                code="aws-region",
-                subject=self._options.queue,
-                remedy="set region in [couriers.iot-jobs], or AWS_DEFAULT_REGION",
-            )
+        for url in (self._options.queue, self._options.refused):
+            named = _QUEUE.fullmatch(url)
+            if named and named[1] != region:
+                raise Misuse(
+                    f"queue {url} is in {named[1]}, but the region is {region}",
+                    code="aws-region",
+                    subject=url,
+                    remedy="set region under [aws] in ota.toml, or AWS_DEFAULT_REGION",
+                )
         self._checked = True
 
 

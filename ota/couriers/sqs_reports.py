@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from ota.aws.api import Api
 from ota.aws.errors import shown
-from ota.couriers.aside import Aside
 from ota.errors import Malformed, Outage
 from ota.ports import Delivery
 from signing import strict
@@ -35,6 +35,13 @@ VISIBILITY: Final = 300
 """Seconds in which a batch must be stored, before SQS offers it again."""
 _BODY: Final = 1024 * 1024
 _BATCH: Final = 10
+
+
+class Keeper(Protocol):
+    """Where what was refused is kept: a folder (``aside``), or another queue."""
+
+    def keep(self, data: bytes, reason: str) -> None:
+        """Keep it for a person, durable on return."""
 
 
 class Receipt(NamedTuple):
@@ -55,7 +62,7 @@ class _Message(msgspec.Struct, frozen=True):
 class ReportQueue:
     """Implements the inward half of ``ports.Courier``; ``url`` is the queue's."""
 
-    def __init__(self, api: Api, url: str, aside: Aside, wait: int) -> None:
+    def __init__(self, api: Api, url: str, aside: Keeper, wait: int) -> None:
         self._api = api
         self._url = url
         self._aside = aside
@@ -94,25 +101,16 @@ class ReportQueue:
             )
 
     def quarantine(self, delivery: Delivery, reason: str) -> None:
-        """Keep it in the folder, then delete it."""
+        """Keep it where such things are kept, then delete it."""
         self._aside.keep(delivery.data, f"{delivery.source}: {reason}")
         self._delete([delivery.receipt])
-
-    @property
-    def _resource(self) -> str:
-        """The queue as a policy names it: its ARN, where the URL says whose it is."""
-        *_, account, name = self._url.split("/")
-        if not account.isdecimal():
-            return self._url
-        meta = self._api.client("sqs").meta
-        return f"arn:{meta.partition}:sqs:{meta.region_name}:{account}:{name}"
 
     def _receive(self, most: int) -> tuple[list[Delivery], bool]:
         """What one call brings, and whether it brought nothing at all."""
         until = time.monotonic() + VISIBILITY
         answer = self._api.call(
             "ReceiveMessage",
-            self._resource,
+            queue_arn(self._api, self._url),
             QueueUrl=self._url,
             MaxNumberOfMessages=most,
             WaitTimeSeconds=self._wait,
@@ -144,7 +142,10 @@ class ReportQueue:
             for number, receipt in enumerate(receipts)
         ]
         answer = self._api.call(
-            "DeleteMessageBatch", self._resource, QueueUrl=self._url, Entries=entries
+            "DeleteMessageBatch",
+            queue_arn(self._api, self._url),
+            QueueUrl=self._url,
+            Entries=entries,
         )
         for receipt in receipts:
             self._held.pop(receipt.message, None)
@@ -153,6 +154,37 @@ class ReportQueue:
             for item in answer.get("Failed", [])
             if "ReceiptHandle" not in str(item.get("Code", ""))
         ]
+
+
+class RefusedQueue:
+    """What was refused, as messages of a second queue: base64 of the bytes, and the reason."""
+
+    def __init__(self, api: Api, url: str) -> None:
+        self._api = api
+        self._url = url
+
+    def keep(self, data: bytes, reason: str) -> None:
+        """Send it there; of garbage that is longer than a report, the beginning."""
+        body = {
+            "bytes": len(data),
+            "data": base64.b64encode(data[:MAX_REPORT]).decode(),
+            "reason": shown(reason, 4000),
+        }
+        self._api.call(
+            "SendMessage",
+            queue_arn(self._api, self._url),
+            QueueUrl=self._url,
+            MessageBody=json.dumps(body),
+        )
+
+
+def queue_arn(api: Api, url: str) -> str:
+    """A queue as a policy names it: its ARN, where its URL says whose it is."""
+    *_, account, name = url.split("/")
+    if not account.isdecimal():
+        return url
+    meta = api.client("sqs").meta
+    return f"arn:{meta.partition}:sqs:{meta.region_name}:{account}:{name}"
 
 
 def _read(body: bytes) -> tuple[str, bytes]:

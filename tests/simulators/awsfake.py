@@ -97,6 +97,7 @@ class FakeAws:
     jobs: dict[str, Job] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     queue: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     kill: tuple[int, bool] = (0, False)
@@ -380,6 +381,13 @@ class FakeAws:
         for entry in entries:
             self._flying.pop(entry["ReceiptHandle"], None)
         return {"Successful": [{"Id": e["Id"]} for e in entries], "Failed": []}
+
+    def _send_message(self, body: dict[str, Any]) -> dict[str, Any]:
+        assert body["QueueUrl"] != QUEUE, "the operator sends no reports"
+        if len(body["MessageBody"].encode()) > 1_048_576:
+            raise SaidNo("InvalidParameterValue")
+        self.refused.append(json.loads(body["MessageBody"]))
+        return {"MessageId": "x"}
 
     def offer_again(self) -> None:
         """The visibility timeout ends: what was received and not deleted comes again."""

@@ -38,6 +38,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "eu-west-1"
 SECRET = "a throw-away secret"
+REPORT_SQL = "SELECT encode(*, 'base64') AS report, topic(2) AS thing FROM 'ota/+/report'"
 _SERVICES = ("IOT", "IOT_DATA_PLANE", "IOT_JOBS_DATA_PLANE", "SQS", "S3", "KMS", "IAM", "STS")
 _numbers = itertools.count(1)
 
@@ -168,13 +169,16 @@ class Account:
         """URL of a new queue that an IoT rule fills with what devices publish as reports."""
         sqs, iot = self.client("sqs"), self.client("iot")
         queue = str(sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
-        sql = "SELECT encode(*, 'base64') AS report, topic(2) AS thing FROM 'ota/+/report'"
         action = {
             "sqs": {"queueUrl": queue, "roleArn": self.role(f"{name}-rule"), "useBase64": False}
         }
         iot.create_topic_rule(
             ruleName=name.replace("-", "_"),
-            topicRulePayload={"sql": sql, "awsIotSqlVersion": "2016-03-23", "actions": [action]},
+            topicRulePayload={
+                "sql": REPORT_SQL,
+                "awsIotSqlVersion": "2016-03-23",
+                "actions": [action],
+            },
         )
         return queue
 

@@ -268,7 +268,7 @@ def test_each_operation_has_its_own_pace(fake: FakeAws, tmp_path: Path) -> None:
 # -- where, and with which rights ----------------------------------------------------------------
 def test_a_queue_of_another_region(fake: FakeAws, tmp_path: Path) -> None:
     """Its URL says so: told before a call is made."""
-    with pytest.raises(Misuse, match="eu-west-1, but the region is us-east-1") as caught:
+    with pytest.raises(Misuse, match="is in eu-west-1, but the region is us-east-1") as caught:
         fake.courier(tmp_path, region="us-east-1").collect(1)
     assert caught.value.code == "aws-region"
     assert not fake.calls

@@ -137,3 +137,20 @@ def test_a_quarantine_that_can_not_be_written_is_an_outage(fake: FakeAws, tmp_pa
     assert caught.value.code == "quarantine"
     fake.offer_again()
     assert len(fake.queue) == 1
+
+
+def test_a_second_queue_keeps_what_was_refused(fake: FakeAws, tmp_path: Path) -> None:
+    """With its bytes and the reason; of a flood the beginning; nothing is written here."""
+    url = "https://sqs.eu-west-1.amazonaws.com/111122223333/ota-refused"
+    courier = fake.courier(tmp_path, refused=url)
+    fake.send(message(b"one", thing="gw-2"))
+    fake.send("x" * 200_000)
+    courier.quarantine(courier.collect(10)[0], "report-replayed: again")
+    fake.offer_again()
+    assert courier.collect(10) == []
+    garbage, refused = fake.refused
+    assert (garbage["bytes"], len(base64.b64decode(garbage["data"]))) == (200_000, MAX_REPORT)
+    assert base64.b64decode(refused["data"]) == b"one"
+    assert refused["reason"].startswith("sqs:gw-2/")
+    assert refused["reason"].endswith("report-replayed: again")
+    assert list(tmp_path.iterdir()) == []
