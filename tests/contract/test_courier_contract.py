@@ -13,9 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from simulators.courierbench import Bench, SpoolBench, SshBench, hints, put
+from simulators.courierbench import Bench, IotJobsBench, SpoolBench, SshBench
 from simulators.identities import START
 
+from ota.agent import hints
 from ota.couriers.spool import MAX_REPORT, Spool
 from ota.errors import Malformed, Outage
 from ota.ports import Courier, Order
@@ -28,11 +29,29 @@ def order(*devices: str, name: str = ORDER) -> Order:
     return Order(name, "app-2-x7k2m9", devices, START + timedelta(days=7))
 
 
-@pytest.fixture(params=["spool", "ssh"])
+COURIERS = ["spool", "ssh", "iot-jobs"]
+DEVICES = ("gw-1", "gw-2", "gw-9", "a:b", "other", "chatty", "quiet")
+
+
+@pytest.fixture(params=COURIERS)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """One courier and its world."""
+    made: Bench
+    if request.param == "iot-jobs":
+        patch = request.getfixturevalue("monkeypatch")
+        made = IotJobsBench(request.getfixturevalue("aws"), tmp_path, patch)
+    else:
+        made = {"spool": SpoolBench, "ssh": SshBench}[request.param](tmp_path)
+    made.join(*DEVICES)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["spool", "ssh"])
+def folders(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SpoolBench | SshBench]:
+    """A courier whose both ends are folders."""
     made: SpoolBench | SshBench = {"spool": SpoolBench, "ssh": SshBench}[request.param](tmp_path)
-    made.join("gw-1", "gw-2", "gw-9", "a:b", "other", "chatty", "quiet")
+    made.join(*DEVICES)
     yield made
     made.close()
 
@@ -44,22 +63,22 @@ def courier(bench: Bench) -> Courier:
 
 # -- every courier: out ----------------------------------------------------------------------------
 def test_a_hint_arrives_at_each_device(bench: Bench, courier: Courier) -> None:
-    """Exactly the agreed document, at the devices of the order and nowhere else."""
+    """At the devices of the order and nowhere else, and their own reader takes it."""
     assert courier.dispatch(order("gw-1", "a:b")) == {}
-    assert (hints(bench, "gw-1"), hints(bench, "a:b"), hints(bench, "other")) == ([ORDER],) * 2 + (
-        [],
-    )
-    found = json.loads((bench.spool("gw-1") / "orders" / f"{ORDER}.json").read_bytes())
-    assert found == {"schema": 1, "device": "gw-1", "order": ORDER, "rollout": "app-2-x7k2m9"}
+    assert (bench.hints("gw-1"), bench.hints("a:b"), bench.hints("other")) == ([ORDER],) * 2 + ([],)
+    for device in ("gw-1", "a:b"):
+        body = hints.read(bench.take(device), device)
+        assert (body.order, body.rollout) == (ORDER, "app-2-x7k2m9")
+    assert bench.hints("gw-1") == []
 
 
 def test_an_order_arrives_once(bench: Bench, courier: Courier) -> None:
     """A repetition, by the same process or by a new one, brings no consumed hint back."""
     courier.dispatch(order("gw-1", "gw-2"))
-    (bench.spool("gw-1") / "orders" / f"{ORDER}.json").unlink()
+    bench.take("gw-1")
     for again in (courier, bench.courier()):
         assert again.dispatch(order("gw-1", "gw-2")) == {}
-        assert (hints(bench, "gw-1"), hints(bench, "gw-2")) == ([], [ORDER])
+        assert (bench.hints("gw-1"), bench.hints("gw-2")) == ([], [ORDER])
 
 
 def test_a_device_that_can_not_be_reached_has_a_reason(bench: Bench) -> None:
@@ -70,8 +89,8 @@ def test_a_device_that_can_not_be_reached_has_a_reason(bench: Bench) -> None:
         found = courier.dispatch(order("gw-1", "gw-2"))
         assert list(found) == ["gw-1"]
         assert found["gw-1"]
-    assert hints(bench, "gw-2") == [ORDER]
-    put(bench, "gw-2", 1, b"one")
+    assert bench.hints("gw-2") == [ORDER]
+    bench.put("gw-2", 1, b"one")
     assert [d.data for d in courier.collect(9)] == [b"one"]
 
 
@@ -81,19 +100,21 @@ def test_a_cancelled_order_is_taken_back(bench: Bench, courier: Courier) -> None
     for _ in range(2):
         courier.cancel(order("gw-1", "gw-9"))
     courier.collect(9)
-    assert (hints(bench, "gw-1"), hints(bench, "gw-2")) == ([], [ORDER])
+    assert (bench.hints("gw-1"), bench.hints("gw-2")) == ([], [ORDER])
     courier.dispatch(order("gw-1", "gw-2"))
-    assert (hints(bench, "gw-1"), hints(bench, "gw-2")) == ([], [ORDER])
+    assert (bench.hints("gw-1"), bench.hints("gw-2")) == ([], [ORDER])
+    courier.cancel(order("gw-2", name=f"{ORDER}9"))
+    assert bench.hints("gw-2") == [ORDER]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 65, "a b", "ota-ü", "$(id)"])
 def test_what_is_no_order_id_goes_nowhere(bench: Bench, courier: Courier, name: str) -> None:
-    """Refused before a path or a command is built from it."""
+    """Refused before a path, a command or a request is built from it."""
     with pytest.raises(Malformed):
         courier.dispatch(order("gw-1", name=name))
     with pytest.raises(Malformed):
         courier.cancel(order("gw-1", name=name))
-    assert hints(bench, "gw-1") == []
+    assert bench.hints("gw-1") == []
 
 
 @pytest.mark.parametrize("device", ["", "..", "a/b", "x" * 129, "ü", "a;b"])
@@ -101,50 +122,61 @@ def test_what_is_no_device_id_goes_nowhere(bench: Bench, courier: Courier, devic
     """Rule 14: checked before any path is built, and nobody else gets the order either."""
     with pytest.raises(Malformed):
         courier.dispatch(order("gw-1", device))
-    assert hints(bench, "gw-1") == []
+    assert bench.hints("gw-1") == []
 
 
 # -- every courier: in -----------------------------------------------------------------------------
-def test_reports_come_in_turns_oldest_first(bench: Bench, courier: Courier) -> None:
-    """A chatty device does not starve a quiet one."""
-    courier.dispatch(order("chatty", "quiet"))
-    for counter in (2, 1, 3):
-        put(bench, "chatty", counter, b"c%d" % counter)
-    put(bench, "quiet", 7, b"q7")
-    assert [d.data for d in courier.collect(3)] == [b"c1", b"q7", b"c2"]
-    assert [d.data for d in courier.collect(99)] == [b"c1", b"q7", b"c2", b"c3"]
-
-
 def test_reports_stay_until_they_are_acknowledged(bench: Bench, courier: Courier) -> None:
     """The same again, also for a new process; afterwards gone, at the device too. Twice is once."""
     courier.dispatch(order("a:b"))
-    path = put(bench, "a:b", 1, b"one")
+    bench.put("a:b", 1, b"one")
     assert [d.data for d in courier.collect(9)] == [b"one"]
+    bench.later()
     courier = bench.courier()
     first = courier.collect(9)
     assert [d.data for d in courier.collect(9)] == [d.data for d in first] == [b"one"]
-    assert path.exists()
+    assert bench.waiting("a:b") == 1
     courier.acknowledge(first)
     courier.acknowledge(first)
     assert courier.collect(9) == bench.courier().collect(9) == []
-    assert not path.exists()
+    assert bench.waiting("a:b") == 0
 
 
 def test_what_is_refused_is_kept_and_named(bench: Bench, courier: Courier) -> None:
     """With its reason, never offered again, and the second does not replace the first."""
     courier.dispatch(order("gw-1"))
     for reason in ("report-replayed: one", "again"):
-        put(bench, "gw-1", 1, b"one")
+        bench.put("gw-1", 1, b"one")
         courier.quarantine(courier.collect(1)[0], reason)
         assert courier.collect(9) == []
     found = sorted(bench.quarantine("gw-1"))
     assert found == [(b"one", "again"), (b"one", "report-replayed: one")]
 
 
-def test_an_honest_report_passes_foreign_ones(bench: Bench, courier: Courier) -> None:
+# -- couriers that meet devices in a folder --------------------------------------------------------
+def test_the_agreed_document(folders: SpoolBench | SshBench) -> None:
+    """A hint for one device names it, and says nothing else."""
+    folders.courier().dispatch(order("gw-1"))
+    found = json.loads(folders.take("gw-1"))
+    assert found == {"schema": 1, "device": "gw-1", "order": ORDER, "rollout": "app-2-x7k2m9"}
+
+
+def test_reports_come_in_turns_oldest_first(folders: SpoolBench | SshBench) -> None:
+    """A chatty device does not starve a quiet one."""
+    courier = folders.courier()
+    courier.dispatch(order("chatty", "quiet"))
+    for counter in (2, 1, 3):
+        folders.put("chatty", counter, b"c%d" % counter)
+    folders.put("quiet", 7, b"q7")
+    assert [d.data for d in courier.collect(3)] == [b"c1", b"q7", b"c2"]
+    assert [d.data for d in courier.collect(99)] == [b"c1", b"q7", b"c2", b"c3"]
+
+
+def test_an_honest_report_passes_foreign_ones(folders: SpoolBench | SshBench) -> None:
     """What is no plain file whose bytes fit its name is never delivered."""
+    courier = folders.courier()
     courier.dispatch(order("gw-1"))
-    folder = put(bench, "gw-1", 2, b"honest").parent
+    folder = folders.put_file("gw-1", 2, b"honest").parent
     (folder / "hello.txt").write_bytes(b"x")
     (folder / _name(b"whole")).write_bytes(b"who")
     (folder / _name(b"folder")).mkdir()
@@ -160,8 +192,7 @@ def test_an_honest_report_passes_foreign_ones(bench: Bench, courier: Courier) ->
 # == the spool ===================================================================================
 def put_file(root: Path, device: str, counter: int, data: bytes) -> Path:
     """What a device's feed writes."""
-    bench = SpoolBench(root.parent)
-    return put(bench, device, counter, data)
+    return SpoolBench(root.parent).put_file(device, counter, data)
 
 
 def files(root: Path) -> list[str]:

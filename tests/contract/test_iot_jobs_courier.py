@@ -45,18 +45,6 @@ def test_a_hint_reaches_each_device(plant: Plant) -> None:
     assert plant.document(ORDER) == {"schema": 2, "order": ORDER, "rollout": ROLLOUT}
 
 
-def test_an_order_arrives_once(plant: Plant) -> None:
-    """A repetition, by the same process or a new one, brings nothing back that was taken."""
-    courier = plant.courier()
-    courier.dispatch(order("gw-1", "gw-2"))
-    plant.take("gw-1")
-    plant.end("gw-1", ORDER)
-    for again in (courier, plant.courier()):
-        assert again.dispatch(order("gw-1", "gw-2")) == {}
-        assert (plant.pending("gw-1"), plant.pending("gw-2")) == ([], [ORDER])
-    assert plant.jobs() == [ORDER]
-
-
 def test_more_than_a_hundred_devices(plant: Plant) -> None:
     """Through a group of things that lives as long as the order."""
     plant.things(*MANY)
@@ -150,17 +138,6 @@ def test_reports_stay_until_they_are_acknowledged(plant: Plant) -> None:
     courier.acknowledge(found)
     assert courier.collect(9) == []
     assert plant.courier().collect(9) == []
-
-
-def test_what_is_refused_is_kept_and_named(plant: Plant) -> None:
-    """In the quarantine folder, never offered again."""
-    courier = plant.courier()
-    plant.publish("gw-1", b"bad")
-    courier.quarantine(courier.collect(1)[0], "statement-malformed: no statement")
-    assert courier.collect(9) == []
-    (kept,) = (plant.folder / "quarantine").glob("*.json")
-    assert kept.read_bytes() == b"bad"
-    assert "statement-malformed" in kept.with_suffix(".reason").read_text()
 
 
 # -- books ---------------------------------------------------------------------------------------

@@ -5,14 +5,19 @@ A bench is one courier's whole world: ``courier()`` is what a new process of the
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+import pytest
+from simulators.iotthings import Plant, eventually
+from simulators.ministack import Account
 from simulators.sshfleet import SshFleet
 
+from ota.couriers import sqs_reports
 from ota.couriers.spool import Spool
 from ota.ports import Courier
 from signing import strict
@@ -26,17 +31,66 @@ class Bench(Protocol):
     def join(self, *devices: str) -> None:
         """These devices are there and can be reached."""
 
-    def spool(self, device: str) -> Path:
-        """Where hints arrive at a device, and where it leaves its reports."""
-
     def lose(self, device: str) -> None:
         """From now on this device can not be reached."""
+
+    def hints(self, device: str) -> list[str]:
+        """Orders whose hints wait for a device."""
+
+    def take(self, device: str) -> bytes:
+        """The device takes the hint that waits, and is done with it."""
+
+    def put(self, device: str, counter: int, data: bytes) -> None:
+        """What a device's feed hands over."""
+
+    def waiting(self, device: str) -> int:
+        """Reports of a device that are still there, wherever that is."""
+
+    def later(self) -> None:
+        """What a process that died had taken is offered again."""
 
     def quarantine(self, device: str) -> list[tuple[bytes, str]]:
         """What was set aside of a device: its bytes, and the reason."""
 
+    def close(self) -> None:
+        """End what runs."""
 
-class SpoolBench:
+
+class FolderBench:
+    """Both ends meet in a folder: hints arrive there, and reports are left there."""
+
+    def spool(self, device: str) -> Path:
+        """The folder."""
+        raise NotImplementedError
+
+    def hints(self, device: str) -> list[str]:
+        return sorted(p.stem for p in (self.spool(device) / "orders").glob("[!.]*.json"))
+
+    def take(self, device: str) -> bytes:
+        (path,) = (self.spool(device) / "orders").glob("[!.]*.json")
+        data = path.read_bytes()
+        path.unlink()
+        return data
+
+    def put(self, device: str, counter: int, data: bytes) -> None:
+        self.put_file(device, counter, data)
+
+    def put_file(self, device: str, counter: int, data: bytes) -> Path:
+        """The same, and where it lies."""
+        folder = self.spool(device) / "reports"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{counter:010}-{strict.digest(data)[:8]}.json"
+        path.write_bytes(data)
+        return path
+
+    def waiting(self, device: str) -> int:
+        return len(list((self.spool(device) / "reports").glob("*.json")))
+
+    def later(self) -> None:
+        """Files wait for everybody."""
+
+
+class SpoolBench(FolderBench):
     """Folders."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +117,7 @@ class SpoolBench:
         """Nothing runs."""
 
 
-class SshBench:
+class SshBench(FolderBench):
     """Real servers on loopback: a good one, and one that is down."""
 
     def __init__(self, folder: Path, fleet: SshFleet | None = None) -> None:
@@ -90,21 +144,61 @@ class SshBench:
         self.fleet.close()
 
 
+class IotJobsBench:
+    """An emulated AWS account. What was taken and not deleted comes again after two seconds."""
+
+    def __init__(self, aws: Account, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sqs_reports, "VISIBILITY", 2)
+        self.plant = Plant(aws, folder, monkeypatch)
+
+    def courier(self) -> Courier:
+        return self.plant.courier()
+
+    def join(self, *devices: str) -> None:
+        self.plant.things(*devices)
+
+    def lose(self, device: str) -> None:
+        self.plant.iot.delete_thing(thingName=device)
+
+    def hints(self, device: str) -> list[str]:
+        return self.plant.pending(device)
+
+    def take(self, device: str) -> bytes:
+        (job,) = self.plant.pending(device)
+        data = self.plant.take(device)
+        assert data is not None
+        self.plant.end(device, job)
+        return data
+
+    def put(self, device: str, counter: int, data: bytes) -> None:
+        self.plant.publish(device, data)
+
+    def waiting(self, device: str) -> int:
+        return sum(self._counts())
+
+    def later(self) -> None:
+        eventually(lambda: self._counts()[1] == 0)
+
+    def quarantine(self, device: str) -> list[tuple[bytes, str]]:
+        found = []
+        for path in (self.plant.folder / "quarantine").glob("*.reason"):
+            where, reason = re.fullmatch(r"(sqs:[^/]+)/[^:]+: (.*)\n", path.read_text()).groups()  # type: ignore[union-attr] # else the test fails
+            if where == f"sqs:{device}":
+                found.append((path.with_suffix(".json").read_bytes(), reason))
+        return found
+
+    def close(self) -> None:
+        """The account is left as it is."""
+
+    def _counts(self) -> tuple[int, int]:
+        """Messages that wait, and messages that somebody has taken."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        sqs = self.plant.aws.client("sqs")
+        found = sqs.get_queue_attributes(QueueUrl=self.plant.queue, AttributeNames=names)
+        return int(found["Attributes"][names[0]]), int(found["Attributes"][names[1]])
+
+
 def set_aside(root: Path, device: str) -> Iterator[tuple[bytes, str]]:
     folder = root / ".quarantine" / quote(device, safe="")
     for path in sorted(folder.glob("*.reason")):
         yield Path(str(path).removesuffix(".reason")).read_bytes(), path.read_text().strip()
-
-
-def put(bench: Bench, device: str, counter: int, data: bytes) -> Path:
-    """What a device's feed leaves."""
-    folder = bench.spool(device) / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{counter:010}-{strict.digest(data)[:8]}.json"
-    path.write_bytes(data)
-    return path
-
-
-def hints(bench: Bench, device: str) -> list[str]:
-    """Orders whose hints lie at a device."""
-    return sorted(p.stem for p in (bench.spool(device) / "orders").glob("[!.]*.json"))
