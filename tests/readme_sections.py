@@ -25,6 +25,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
 from rules import RULES  # noqa: E402 - the same folder, on the path of scripts and of pytest
+from threats import THIEVES, THREATS  # noqa: E402 - the same
 
 from ota.agent import config, health  # noqa: E402 - the path is set just above
 from ota.agent import states as agent_states  # noqa: E402 - the same
@@ -266,6 +267,28 @@ def rules() -> str:
     return table(("", "rule", "held by"), rows)
 
 
+def thieves() -> str:
+    """What each thief can do, what not, and the tests that assert both halves."""
+    rows = [
+        (who, thief.can, thief.can_not, "<br>".join(map(_attack, thief.files)))
+        for who, thief in THIEVES.items()
+    ]
+    return table(("who has", "can", "can not", "shown by"), rows)
+
+
+def threats() -> str:
+    """Every threat, what is said of it, and its test."""
+    rows = [
+        (name, threat.answer, "<br>".join(map(_attack, threat.files)))
+        for name, threat in THREATS.items()
+    ]
+    return table(("threat", "answer", "shown by"), rows)
+
+
+def _attack(file: str) -> str:
+    return f"[`{file}`](tests/attacks/{file}.py)"
+
+
 def _test(node: str) -> str:
     """``unit/test_x::test_y`` -> a link named ``test_y``."""
     module, _, name = node.partition("::")
@@ -304,6 +327,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "refusals": refusals,
     "rules": rules,
+    "thieves": thieves,
+    "threats": threats,
     "rollout-states": rollout_diagram,
     "agent-states": agent_diagram,
     "run-states": run_diagram,

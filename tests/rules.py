@@ -37,7 +37,8 @@ RULES: dict[int, Rule] = {
         "a role's keys resets its memory. Publishers store finished bytes before the first put "
         "and repeat exactly those.",
         (
-            "attacks/test_courier::test_older_metadata_replayed",
+            "attacks/test_rollback::test_rollback",
+            "attacks/test_equivocation::test_of_the_director",
             "unit/test_trust_room::test_director_refused_and_nothing_changes",
             "unit/test_trust_room::test_fast_forward_is_undone_by_replacing_the_key",
             "unit/test_publishing::test_a_publish_that_dies_is_completed_with_the_same_bytes",
@@ -49,7 +50,8 @@ RULES: dict[int, Rule] = {
         "Release counter and hardware ids stand in the image repository, signed offline; the "
         "director repeats them, and both must agree.",
         (
-            "attacks/test_director_thief::test_what_it_can_not_assign",
+            "attacks/test_wrong_hardware::test_wrong_hardware",
+            "attacks/test_disagreement::test_about_the_counter",
             "unit/test_trust_room::test_held",
         ),
     ),
@@ -58,7 +60,8 @@ RULES: dict[int, Rule] = {
         "A release is installed only at or above the component's floor, which is durable, starts "
         "at the factory image's counter, and outlives the component's removal.",
         (
-            "attacks/test_director_thief::test_it_can_not_lower_a_floor",
+            "attacks/test_below_floor::test_below_floor",
+            "attacks/test_floor_laundering::test_through_an_empty_assignment",
             "unit/test_trust_room::test_below_floor",
             "unit/test_agent_switch::test_floor_outlives_everything",
         ),
@@ -121,7 +124,7 @@ RULES: dict[int, Rule] = {
         (
             "journeys/test_waves::test_pause_takes_back_what_nobody_activated",
             "journeys/test_waves::test_abort",
-            "attacks/test_courier::test_a_withdrawn_order_replayed",
+            "attacks/test_live_after_abort::test_replayed_to_who_has_not",
             "journeys/test_crashes::test_engine_killed",
         ),
     ),
@@ -134,7 +137,7 @@ RULES: dict[int, Rule] = {
             "journeys/test_liars::test_clock_ten_years_ahead_for_one_cycle",
             "journeys/test_liars::test_clock_ten_years_behind",
             "journeys/test_liars::test_clock_of_a_real_process",
-            "attacks/test_image_thief::test_a_frozen_store_is_stale_and_seen",
+            "attacks/test_freeze::test_everything_frozen",
             "unit/test_trust_room::test_floor_can_not_be_poisoned",
         ),
     ),
@@ -143,12 +146,12 @@ RULES: dict[int, Rule] = {
         "can choose among listed releases at or above the floor for that component and hardware, "
         "or withhold, until the root replaces the key; and nothing else.",
         (
-            "attacks/test_director_thief::test_what_it_can_do",
-            "attacks/test_director_thief::test_what_it_can_not_assign",
-            "attacks/test_director_thief::test_what_it_can_not_say",
-            "attacks/test_director_thief::test_it_can_not_lower_a_floor",
-            "attacks/test_director_thief::test_it_can_not_move_a_clock",
-            "attacks/test_director_thief::test_it_can_not_make_a_rollout_succeed",
+            "attacks/test_thief_director_key::test_it_can_choose_among_listed_releases",
+            "attacks/test_thief_director_key::test_it_can_not_assign",
+            "attacks/test_thief_director_key::test_it_can_not_say_more",
+            "attacks/test_thief_director_key::test_it_can_not_lower_a_floor",
+            "attacks/test_thief_director_key::test_it_can_not_move_a_clock",
+            "attacks/test_thief_director_key::test_it_can_not_make_a_rollout_succeed",
         ),
     ),
     13: Rule(
@@ -157,14 +160,14 @@ RULES: dict[int, Rule] = {
         "was signed for it, with a counter that rises. A new incarnation waits for a person, and "
         "reports never register keys.",
         (
-            "attacks/test_reports::test_forged",
-            "attacks/test_reports::test_signed_by_another_device",
-            "attacks/test_reports::test_the_right_key_about_a_wrong_order",
-            "attacks/test_reports::test_replayed",
-            "attacks/test_reports::test_replayed_after_a_gap",
-            "attacks/test_reports::test_two_contents_under_one_counter",
-            "attacks/test_reports::test_a_new_incarnation_waits_for_a_person",
-            "attacks/test_reports::test_of_an_unknown_device",
+            "attacks/test_forged_report::test_forged",
+            "attacks/test_forged_report::test_signed_by_another_device",
+            "attacks/test_wrong_order_report::test_the_right_key_about_a_wrong_order",
+            "attacks/test_replayed_report::test_replayed",
+            "attacks/test_replayed_report::test_a_counter_that_does_not_rise",
+            "attacks/test_replayed_report::test_two_contents_under_one_counter",
+            "attacks/test_cloned_device::test_a_new_incarnation_waits_for_a_person",
+            "attacks/test_forged_report::test_of_an_unknown_device",
         ),
     ),
     14: Rule(
@@ -185,14 +188,14 @@ RULES: dict[int, Rule] = {
         "the scope and an end. Approvers are a target of the image repository, an author never "
         "counts, and the director's signer checks it all before each assignment.",
         (
-            "attacks/test_plans::test_plan_changed_after_approval",
-            "attacks/test_plans::test_approval_of_another_plan",
-            "attacks/test_plans::test_approval_replayed_in_another_workspace",
-            "attacks/test_plans::test_author_approves_for_themselves",
-            "attacks/test_plans::test_two_authors_do_not_approve_for_each_other",
-            "attacks/test_plans::test_operator_names_themselves_approver",
-            "attacks/test_plans::test_expired_approval",
-            "attacks/test_plans::test_a_device_outside_the_plan",
+            "attacks/test_plan_changed::test_plan_changed_after_approval",
+            "attacks/test_approval_replayed::test_for_another_plan",
+            "attacks/test_approval_replayed::test_in_another_workspace",
+            "attacks/test_self_approval::test_author_approves_for_themselves",
+            "attacks/test_self_approval::test_two_authors_do_not_approve_for_each_other",
+            "attacks/test_self_approval::test_operator_names_themselves_approver",
+            "attacks/test_expired_approval::test_expired_approval",
+            "attacks/test_outside_the_plan::test_outside_the_plan",
         ),
     ),
     16: Rule(
@@ -201,7 +204,7 @@ RULES: dict[int, Rule] = {
         "round; an assignment says from which image snapshot on its release is listed, and behind "
         "it a device waits without accusing anybody.",
         (
-            "attacks/test_courier::test_image_repository_of_yesterday",
+            "attacks/test_freeze::test_the_image_repository_frozen",
             "journeys/test_lifecycle::test_a_release_in_use_is_not_taken_off",
             "unit/test_publishing::test_an_edition_goes_in_order",
         ),

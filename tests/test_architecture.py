@@ -207,6 +207,12 @@ def test_tests_claim_and_assert(path: Path) -> None:
     assert any(word in words for word in asserting), f"{path}: asserts nothing"
 
 
+def test_only_the_trust_room_has_the_seal() -> None:
+    """Nobody but ``ota/agent/trust.py`` can make the proof that installers take."""
+    users = [p for p in SOURCES if "SEAL" in p.read_text()]
+    assert [str(p.relative_to(ROOT)) for p in users] == ["ota/agent/proof.py", "ota/agent/trust.py"]
+
+
 def test_no_test_is_skipped() -> None:
     """Nothing is skipped or expected to fail."""
     for path in TESTS:

@@ -4,7 +4,8 @@ The procedure, under the numbers in the code; each step is stored before it is t
 
 1. REFRESHED -> DOWNLOADING: fetch the image, resumed; -> VERIFIED: hash it in full. What the
    previous slot already holds, verified when it was staged, is not fetched again.
-2. The interlock is asked; VERIFIED -> STAGING -> STAGED: the inactive slot is written.
+2. The interlock is asked; VERIFIED -> STAGING -> STAGED: the inactive slot is written, from a
+   file that nobody has touched since it was hashed.
 3. The interlock is asked again, then the director once more; STAGED -> ACTIVATING, and
    ``switch.py`` goes on.
 
@@ -138,6 +139,7 @@ class Applier:
             return blocked
         update = self.state.move(update, "stage")
         part.installer.stage(image)
+        image.recheck()
         return self.state.move(update, "staged")
 
     def _arrived(self, _count: int) -> None:

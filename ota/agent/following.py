@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _CHUNK = 1024 * 1024
-_Mark = tuple[int, int, int, int, int]
+Mark = tuple[int, int, int, int, int]
 
 
 class Follower:
@@ -34,7 +34,7 @@ class Follower:
         self._written = 0
         self._ended = False
         self._hashed = 0
-        self._mark: _Mark | None = None
+        self._mark: Mark | None = None
 
     @contextlib.contextmanager
     def behind(self, path: Path, handle: int, offset: int) -> Iterator[None]:
@@ -57,8 +57,8 @@ class Follower:
                 self._written = self._written if whole else 0
                 self._change.notify()
             thread.join()
-            if whole and _mark(os.fstat(reader)) == _mark(os.fstat(handle)):
-                self._mark = _mark(os.fstat(handle))
+            if whole and mark(os.fstat(reader)) == mark(os.fstat(handle)):
+                self._mark = mark(os.fstat(handle))
             os.close(reader)
 
     @property
@@ -76,7 +76,7 @@ class Follower:
         """Digests by name if ``path`` is the followed file, whole and unmodified; else None."""
         if self._mark is None or self._hashed != self._mark[2]:
             return None
-        if _mark(os.lstat(path)) != self._mark:
+        if mark(os.lstat(path)) != self._mark:
             return None
         return {n: h.hexdigest() for n, h in zip(self.names, self._hashers, strict=True)}
 
@@ -101,5 +101,6 @@ class Follower:
             return self._written > self._hashed
 
 
-def _mark(found: os.stat_result) -> _Mark:
+def mark(found: os.stat_result) -> Mark:
+    """Device, inode, size and both times: the same mark is the same, untouched file."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -12,8 +12,7 @@ each repository's new set is adopted on disk only when every check of that repos
 :meth:`TrustRoom.playbook` the only thing a runner of playbooks takes, a :class:`VerifiedPlaybook`.
 
 The caller must still: persist ``Cycle.clock_floor``; ask :meth:`still_assigned` once more just
-before it makes a slot active; call :meth:`verify` again if anything but itself could have
-written to the file since.
+before it makes a slot active, and :meth:`VerifiedImage.recheck` once the slot is written.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from tuf.api.metadata import Signed, Targets
 
 from ota.agent import agreement
 from ota.agent import time as trusted_time
 from ota.agent.following import Follower
+from ota.agent.proof import SEAL, VerifiedImage, seen
 from ota.agent.trustfolder import TrustFolder
 from ota.agent.verdict import Cycle, Held, Known, Wanted, WantedRun
 from signing import bins, distinct, strict
@@ -41,23 +40,6 @@ from signing.playbook import Playbook
 from signing.playbook_run import Assigned, PlaybookRun, read_assigned
 from signing.release import Release
 from signing.report import Versions
-
-_SEAL: Final = object()
-
-
-class VerifiedImage:
-    """Proof: ``path`` holds, in full, the bytes that both repositories signed.
-
-    Only :meth:`TrustRoom.verify` can make one.
-    """
-
-    __slots__ = ("path", "release")
-
-    def __init__(self, seal: object, path: Path, release: Release) -> None:
-        if seal is not _SEAL:
-            raise TypeError("only TrustRoom.verify makes a VerifiedImage")
-        self.path = path
-        self.release = release
 
 
 class VerifiedPlaybook:
@@ -295,6 +277,7 @@ class TrustRoom:
         release = wanted.release
         names = tuple(release.hashes)
         try:
+            before = seen(path)
             digests, length = _followed(follower, path, names) or agreement.hash_file(
                 path, names, release.length, progress
             )
@@ -302,7 +285,9 @@ class TrustRoom:
             raise Outage(f"{path}: {e.strerror}", code="disk", subject=str(path)) from e
         if length != release.length or digests != release.hashes:
             raise Refusal("image-mismatch", f"{release.path}: not the signed bytes")
-        return VerifiedImage(_SEAL, path, release)
+        image = VerifiedImage(SEAL, path, release, before)
+        image.recheck()
+        return image
 
     @staticmethod
     def playbook(wanted: WantedRun, data: bytes, platform: Collection[str]) -> VerifiedPlaybook:

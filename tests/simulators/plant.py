@@ -158,7 +158,7 @@ class Gateway:
 
     def slot(self, component: str = "app") -> bytes | None:
         file = self.home / component
-        return file.read_bytes() if file.exists() else None
+        return file.read_bytes() if file.is_file() else None
 
     @property
     def floor(self) -> int:

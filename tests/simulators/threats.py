@@ -96,7 +96,11 @@ def ordered(plant: Plant, device: str = "a", version: str = "2.0.0") -> str:
 # -- the three things ----------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Remembered:
-    """What no attack may change. ``trust``: repository -> file -> bytes."""
+    """What no attack may change. ``trust``: repository -> file -> bytes.
+
+    ``files``: slots, configuration, identity, and what installers keep, but for their cache of
+    hashes by inode.
+    """
 
     files: dict[str, bytes]
     trust: dict[str, dict[str, bytes]]
@@ -110,11 +114,12 @@ class Remembered:
         own = [state / "components", state / "identity"]
         slots = [p for p in home.iterdir() if p != state]
         with gateway.opened() as agent:
-            agent.known()  # the installer has looked at its slots, and keeps what it saw
             journal = agent.state
             facts = journal.floors(), journal.denials(), journal.clock_floor
         trust = {name: contents(state / "trust" / name / "current") for name in BOTH}
-        return cls(contents(home, *slots, *own), trust, *facts)
+        found = contents(home, *slots, *own)
+        files = {n: data for n, data in found.items() if not n.endswith("/hashes.json")}
+        return cls(files, trust, *facts)
 
 
 def contents(folder: Path, *roots: Path) -> dict[str, bytes]:
@@ -163,6 +168,7 @@ def threat(
     unchanged(gateway, remembered, keeps)
     named(gateway, codes, event, known)
     restore(plant.store, kept, keeps)
+    shutil.rmtree(kept)
     heal()
     if plant.now() - started > timedelta(hours=1):
         plant.wiring.refresh(every=True)
@@ -172,7 +178,7 @@ def threat(
 def restore(store: Path, kept: Path, keeps: tuple[str, ...] = ()) -> None:
     """Put the store back but for the metadata of these repositories."""
     for name in set(BOTH) - set(keeps):
-        shutil.rmtree(store / name)
+        shutil.rmtree(store / name, ignore_errors=True)
         (kept / name).rename(store / name)
     if "image" in keeps:
         shutil.copytree(kept / TARGETS, store / TARGETS, dirs_exist_ok=True)
@@ -215,6 +221,8 @@ def honest(plant: Plant, device: str = "a", version: str = "2.0.0") -> None:
     if status["state"] == "HELD":  # a gate that saw a refusal asks a person, who saw the reason
         plant.wiring.campaign.resume(rollout, plant.now())
         status = plant.drive(rollout)
+    if status["state"] == "ROLLED_BACK":  # a gate that saw an order fail has ended it
+        status = plant.drive(plant.start("again", version))
     assert status["state"] == "COMPLETED", status
     assert gateway.running == f"app {version}".encode()
     assert gateway.sound()

@@ -99,7 +99,7 @@ def test_verify_follows_no_link(world: World, room: TrustRoom, tmp_path: Path) -
 def test_only_the_room_makes_proof() -> None:
     """No one else can build a VerifiedImage."""
     with pytest.raises(TypeError):
-        VerifiedImage(object(), Path("x"), None)  # type: ignore[arg-type]  # that is the point
+        VerifiedImage(object(), Path("x"), None, None)  # type: ignore[arg-type]  # that is the point
 
 
 def test_committed_is_not_wanted_again(world: World, room: TrustRoom) -> None:

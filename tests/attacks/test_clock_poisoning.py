@@ -1,0 +1,81 @@
+"""Clock poisoning: whoever moves a device's idea of time would stop its updates, or allow old ones."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from simulators.plant import Gateway, Plant
+from simulators.thief import Thief, only, says
+from simulators.threats import Remembered, honest, ordered, threat, unchanged
+from tuf.api.metadata import Timestamp
+
+from signing import strict
+
+TEN_YEARS = timedelta(days=3653)
+
+
+def floor(gateway: Gateway) -> datetime:
+    """The clock floor in its journal."""
+    with gateway.opened() as agent:
+        return agent.state.clock_floor
+
+
+def test_a_clock_ten_years_ahead(plant: Plant) -> None:
+    """For as long as it lasts everything is stale; corrected, it leaves nothing behind."""
+    gateway = plant["a"]
+    gateway.look()
+    before = floor(gateway)
+
+    def corrected() -> None:
+        gateway.skew = timedelta(0)
+        assert floor(gateway) == before
+
+    with threat(plant, "stale", event="stale", heal=corrected):
+        gateway.skew = TEN_YEARS
+
+
+def test_a_clock_ten_years_behind(plant: Plant) -> None:
+    """Expired metadata stays expired: the floor that signed times raised is used instead."""
+    gateway = plant["a"]
+    gateway.look()
+
+    def corrected() -> None:
+        gateway.skew = timedelta(0)
+
+    with threat(plant, "stale", event="stale", heal=corrected):
+        gateway.skew = -TEN_YEARS
+        thief = Thief(plant)
+        old = plant.now() - timedelta(days=1)
+        thief.publish("a", [thief.target()], only(Timestamp, lambda s: setattr(s, "expires", old)))
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_signed_time_that_is_far_off(plant: Plant, years: int) -> None:
+    """``issued`` by a stolen online key moves the floor to the truth at most, and never down."""
+    ordered(plant)
+    gateway = plant["a"]
+    before, earlier = Remembered.of(gateway), floor(gateway)
+    issued = strict.stamp(plant.now() + years * TEN_YEARS / 10)
+    Thief(plant).publish("a", [], says(issued=issued))
+    gateway.look()
+    unchanged(gateway, before, ("director",))
+    assert earlier <= floor(gateway) <= plant.now()
+    (rollout,) = plant.wiring.open_rollouts()
+    plant.wiring.campaign.abort(rollout, plant.now(), "leave")
+    honest(plant)
+
+
+@pytest.mark.parametrize("issued", ["soon", 7, "", "2026-13-01T00:00:00Z", None])
+def test_a_signed_time_that_is_none(plant: Plant, issued: object) -> None:
+    """A time that is no time makes the metadata none; a missing one just raises nothing."""
+    thief = Thief(plant)
+    if issued is None:
+        thief.publish("a", [], only(Timestamp, lambda s: s.unrecognized_fields.pop("issued")))
+        before = floor(plant["a"])
+        plant["a"].look()
+        assert (floor(plant["a"]), plant["a"].codes) == (before, [])
+        honest(plant)
+        return
+    with threat(plant, "metadata-malformed"):
+        thief.publish("a", [], only(Timestamp, says(issued=issued)))

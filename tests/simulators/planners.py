@@ -1,0 +1,41 @@
+"""Plans and approvals under attack: what must not start, and that nothing came of it.
+
+>>> refused(plant, edited(plan, b"2.0.0", b"3.0.0"), approval).code
+'statement-signature'
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+
+import pytest
+from simulators.plant import Plant
+
+from ota.errors import OtaError
+
+CANARY = ({"name": "canary", "devices": ["a"]},)
+
+
+def refused(plant: Plant, plan: bytes, *approvals: bytes) -> OtaError:
+    """Why it does not start; no rollout, no assignment and no hint comes of it, nobody moves."""
+    before = [row["rollout"] for row in plant.wiring.campaign.rollouts(plant.now())]
+    assigned = {d: plant.wiring.desk.assignments(d) for d in plant.devices}
+    runs = plant.runs()
+    with pytest.raises(OtaError) as caught:
+        plant.wiring.campaign.start(plan, approvals, plant.now())
+    assert [row["rollout"] for row in plant.wiring.campaign.rollouts(plant.now())] == before
+    assert {d: plant.wiring.desk.assignments(d) for d in plant.devices} == assigned
+    assert not any(g.hinted for g in plant.devices.values())
+    plant.look()
+    assert plant.runs() == runs
+    return caught.value
+
+
+def edited(envelope: bytes, old: bytes, new: bytes) -> bytes:
+    """The same signatures over another payload."""
+    outer = json.loads(envelope)
+    payload = b64decode(outer["payload"])
+    assert old in payload
+    outer["payload"] = b64encode(payload.replace(old, new)).decode()
+    return json.dumps(outer).encode()
