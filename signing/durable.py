@@ -108,12 +108,17 @@ def remove(path: Path) -> None:
 
 
 def read(path: Path, limit: int, what: str) -> bytes | None:
-    """At most ``limit`` bytes of a file, or None when there is none; ``Malformed`` past it."""
+    """At most ``limit`` bytes of a file, or None when there is none.
+
+    ``Malformed`` past the limit and for a folder; ``Outage`` when the disk says no.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError as e:
+        raise Malformed(f"{what}: {path} is a folder", subject=str(path)) from e
     except OSError as e:
         raise outage(path, e) from e
     if len(data) > limit:
@@ -124,11 +129,13 @@ def read(path: Path, limit: int, what: str) -> bytes | None:
 def outage(path: Path, error: OSError) -> Outage:
     """What a file system says no to: code ``no-space`` or ``io``."""
     code = "no-space" if error.errno in _FULL else "io"
-    return Outage(f"{path}: {error.strerror}", code=code, subject=str(path), remedy="df -h")
+    remedy = f"ls -ld {path.parent} {path}" if error.errno in _RIGHTS else "df -h"
+    return Outage(f"{path}: {error.strerror}", code=code, subject=str(path), remedy=remedy)
 
 
 Lock = contextlib.AbstractContextManager[None]
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_RIGHTS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
 @contextlib.contextmanager

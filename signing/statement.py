@@ -32,6 +32,12 @@ LIMITS: dict[str, int] = {
 }
 """Largest payload in bytes; the envelope may be 1.5 times as long."""
 _MAX_SIGNATURES = 32
+_REMEDY: dict[Kind, str] = {
+    "plan": "ota rollout plan SPEC --out PLAN, or have its author send it again",
+    "approval": "ota rollout approve PLAN --key APPROVER --out FILE",
+    "enrolment": "fetch enrolment.json from the device again",
+}
+"""What to do about one that is malformed or not signed as it must be; reports have their own."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def verify(kind: Kind, data: bytes, keys: Iterable[Key], threshold: int = 1) -> 
     try:
         accepted = envelope.verify(list(keys), threshold)
     except (VerificationError, ValueError) as e:
-        raise Refusal("statement-signature", f"{kind}: {e}") from e
+        raise _refusal("statement-signature", kind, str(e)) from e
     return Statement(kind, statement.body, statement.payload, tuple(sorted(accepted)))
 
 
@@ -97,7 +103,12 @@ def _parse(kind: Kind, data: bytes) -> tuple[Statement, Envelope]:
         envelope = Envelope.from_dict(outer)
         body = strict.loads(envelope.payload, limit=limit, what=kind)
     except Malformed as e:
-        raise Refusal("statement-malformed", str(e)) from e
+        raise _refusal("statement-malformed", kind, str(e)) from e
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise Refusal("statement-malformed", f"{kind}: {e!r:.200}") from e
+        raise _refusal("statement-malformed", kind, f"{e!r:.200}") from e
     return Statement(kind, body, envelope.payload), envelope
+
+
+def _refusal(code: str, kind: Kind, why: str) -> Refusal:
+    text = why if why.startswith(kind) else f"{kind}: {why}"
+    return Refusal(code, text, remedy=_REMEDY.get(kind, ""))

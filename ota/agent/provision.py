@@ -22,7 +22,7 @@ from ota.agent.config import Config
 from ota.agent.state import State
 from signing import durable, enrolment, strict
 from signing.enrolment import Enrolment, key_to_dict
-from signing.errors import NotPermitted, Refusal
+from signing.errors import NotFound, NotPermitted, Refusal
 
 ROOT_LIMIT = 512_000
 
@@ -40,12 +40,12 @@ class Roots:
 
 
 def read_roots(director: Path, image: Path) -> Roots:
-    """Read both files; ``Malformed`` past their limit, ``NotPermitted`` when one is missing."""
+    """Read both files; ``Malformed`` past their limit, ``NotFound`` when one is missing."""
     found = []
     for path in (director, image):
         data = durable.read(path, ROOT_LIMIT, "root")
         if data is None:
-            raise NotPermitted(f"there is no {path}", code="not-found", subject=str(path))
+            raise NotFound(f"there is no {path}", subject=str(path), remedy="ls -l")
         found.append(data)
     return Roots(*found)
 

@@ -120,7 +120,9 @@ class HttpSource:
         if self._guard.expired:
             return Outage(f"{name}: took too long in all", code="slow", subject=name)
         text = str(error)[:200]
+        refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # a TimeoutError too
         timed_out = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
+        timed_out = timed_out and not refused
         return Outage(f"{name}: {text}", code="slow" if timed_out else "outage", subject=name)
 
 

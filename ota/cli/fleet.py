@@ -66,7 +66,7 @@ def register(
         [_joined(path, row) for path, row in zip(enrolments, joined, strict=True)],
         ("device", "result", "code", "enrolment"),
     )
-    _fail([row.error for row in joined if row.error], len(joined))
+    _fail([(p, r.error) for p, r in zip(enrolments, joined, strict=True) if r.error], len(joined))
 
 
 def _joined(path: Path, row: Joined) -> dict[str, Any]:
@@ -74,12 +74,15 @@ def _joined(path: Path, row: Joined) -> dict[str, Any]:
     return {"device": row.device, "result": row.result, "code": code, "enrolment": str(path)}
 
 
-def _fail(errors: Sequence[OtaError], of: int) -> None:
-    """Raise the first error, with how many there were."""
+def _fail(errors: Sequence[tuple[Path, OtaError]], of: int) -> None:
+    """Raise the first error, with its file and how many there were."""
     if errors:
+        path, error = errors[0]
+        words = f"{path}: {error}"
         if of > 1:
-            errors[0].args = (f"{len(errors)} of {of} were not taken; the first: {errors[0]}",)
-        raise errors[0]
+            words = f"{len(errors)} of {of} were not taken; the first: {words}"
+        error.args = (words,)
+        raise error
 
 
 @app.command(epilog="Example: ota fleet replace enrolments/gw-7.json")
@@ -91,7 +94,8 @@ def replace(
     session = sessions.of(ctx)
     data = inputs.read(enrolment, 128 * 1024, "enrolment")
     session.confirm(f"{enrolment}: the device's old key will not count any more")
-    device = session.wiring.registry.replace(data)
+    with inputs.about(enrolment):
+        device = session.wiring.registry.replace(data)
     session.wiring.desk.register(device, sessions.now())
     session.record(_shown(session.wiring.registry.device(device)))
 

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from ota.errors import Malformed, Misuse, NotFound
+from ota.errors import Malformed, Misuse, NotFound, Refusal
 from signing import durable
 
 _DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
@@ -24,6 +25,17 @@ def read(path: Path, limit: int, what: str) -> bytes:
     if data is None:
         raise NotFound(f"{path}: there is no such {what}", subject=str(path), remedy="ls -l")
     return data
+
+
+@contextmanager
+def about(path: Path | None) -> Iterator[None]:
+    """What is wrong with the content of a file is said with the file's name."""
+    try:
+        yield
+    except (Malformed, Refusal) as e:
+        if path is not None and str(path) not in str(e):
+            e.args = (f"{path}: {e}",)
+        raise
 
 
 def labels(words: Iterable[str]) -> dict[str, str | None]:

@@ -78,7 +78,9 @@ def import_(
     """
     session = sessions.of(ctx)
     pem = inputs.read(public, _PEM_LIMIT, "public key") if public else None
-    session.record(_row(session.wiring.import_key(name, uri, pem, prove=not unproven)))
+    with inputs.about(public):
+        holder = session.wiring.import_key(name, uri, pem, prove=not unproven)
+    session.record(_row(holder))
 
 
 @app.command("list", epilog="Example: ota key list --check -o json")

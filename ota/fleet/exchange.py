@@ -22,10 +22,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ota.errors import Malformed, NotFound, Outage
+from ota.errors import Malformed, NotFound
 from ota.fleet.entries import Entry, check_courier, check_key, check_value
 from ota.ports import Device
-from signing import strict
+from signing import durable, strict
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_ROWS = 2_000_000
@@ -38,7 +38,9 @@ _FIELDS = {"id", "key", "courier", "labels", "state", "last_seen", "components"}
 
 def read(path: Path) -> list[Entry]:
     """Entries of a ``.csv`` or ``.json`` file; ``Malformed``, ``NotFound``, ``Outage``."""
-    data = _bytes(path)
+    data = durable.read(path, MAX_BYTES, "fleet list")
+    if data is None:
+        raise NotFound(f"{path}: there is no such file", subject=str(path), remedy="ls -l")
     if path.suffix.lower() == ".json":
         return read_json(data, str(path))
     return read_csv(data, str(path))
@@ -122,19 +124,6 @@ def safe_cell(text: str) -> str:
 
 def _plain_cell(text: str) -> str:
     return text[1:] if text[:1] == "'" and text[1:].startswith((*_RISKY, "'")) else text
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as e:
-        raise NotFound(f"{path}: there is no such file", subject=str(path)) from e
-    except OSError as e:
-        raise Outage(f"{path}: {e.strerror}", subject=str(path)) from e
-    if len(data) > MAX_BYTES:
-        raise Malformed(f"{path}: larger than {MAX_BYTES} bytes", subject=str(path))
-    return data
 
 
 def _header(header: Sequence[str], source: str) -> list[str]:

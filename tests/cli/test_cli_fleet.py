@@ -84,7 +84,7 @@ def test_register_of_a_stranger(ota: Ota, enrolment: Path) -> None:
         "gw-9  registered  -  TMP/gw-9.json\n"
     )
     assert result.err == (
-        "error: 1 of 2 were not taken; the first: gw-8: not in the allow-list TMP/allow.csv\n"
+        "error: 1 of 2 were not taken; the first: TMP/gw-8.json: gw-8: not in the allow-list TMP/allow.csv\n"
         "code: not-allowed\nnext: if it may join, add it to TMP/allow.csv\n"
     )
     assert "gw-8" not in ids(ota)

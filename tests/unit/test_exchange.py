@@ -179,7 +179,7 @@ def test_files_are_limited_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         exchange.read(file)
     file.write_text("id\n" + "dev-1\n" * 10)
     monkeypatch.setattr(exchange, "MAX_BYTES", 20)
-    with pytest.raises(Malformed, match="larger than 20 bytes"):
+    with pytest.raises(Malformed, match="longer than 20 bytes"):
         exchange.read(file)
 
 

@@ -114,7 +114,9 @@ def import_(
     repos = session.wiring.repositories
     if replace and repos.waiting():
         session.confirm("what waits here and its signatures will be lost")
-    for name, pending in repos.adopt(data, replace=replace).items():
+    with inputs.about(file):
+        taken = repos.adopt(data, replace=replace)
+    for name, pending in taken.items():
         tell(session, name, repos.review(pending))
     print_waiting(session)
 

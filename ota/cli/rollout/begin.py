@@ -41,7 +41,8 @@ def plan(
 def show(ctx: typer.Context, plan: PlanFile) -> None:
     """Show what a plan says, before you approve it. Its signature is checked on approval."""
     session = sessions.of(ctx)
-    _show(session, session.wiring.describe_file(read_plan(plan)))
+    with inputs.about(plan):
+        _show(session, session.wiring.describe_file(read_plan(plan)))
 
 
 def _show(session: Session, described: dict[str, Any]) -> None:
@@ -70,7 +71,8 @@ def approve(
     session = sessions.of(ctx)
     data = read_plan(plan)
     ends = sessions.now() + inputs.duration(lasts, "--lasts")
-    described = session.wiring.describe_file(data)
+    with inputs.about(plan):
+        described = session.wiring.describe_file(data)
     waves = ", ".join(f"{w['name']} {w['devices']}" for w in described["waves"])
     session.say(f"{described['rollout']}: {described['devices']} devices in waves: {waves}")
     for warning in described["warnings"]:
@@ -92,8 +94,15 @@ def start(
     ] = None,
 ) -> None:
     """Set an approved plan running; the orders go out with ota rollout run or step."""
+    from signing import statement  # noqa: PLC0415 - `ota --help` stays quick
+
     session = sessions.of(ctx)
     approvals = [inputs.read(path, APPROVAL_LIMIT, "approval") for path in approval or ()]
     data = read_plan(plan)
+    with inputs.about(plan):
+        session.wiring.describe_file(data)
+    for path, item in zip(approval or (), approvals, strict=True):
+        with inputs.about(path):
+            statement.peek("approval", item)
     found = session.wiring.campaign.start(data, approvals, sessions.now())
     session.record({name: found[name] for name in ("rollout", "state", "devices", "next")})
