@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ota import joining, refreshing, repostatus, wiring_store
-from ota.errors import Busy, NotFound
+from ota.errors import Busy, NotFound, NotPermitted
 from ota.joining import Joined
 from ota.opened import REPOSITORIES
 from ota.ports import Courier
@@ -211,13 +211,25 @@ class Wiring(Parts):
         )
 
     def sign_plan(self, plan: Plan, key: str) -> bytes:
-        """The plan's bytes for ever, signed by its author."""
+        """The plan's bytes for ever, signed by its author; ``NotPermitted`` for anybody else."""
+        self._listed(key, "author", self.policy.rollout.authors)
         return plans.sign_plan(plan, self.keyring.signer(key))
 
     def sign_approval(self, plan: bytes, key: str, expires: datetime) -> bytes:
-        """An approval of exactly these bytes, for this workspace."""
+        """An approval of exactly these bytes, for this workspace; by an approver only."""
+        self._listed(key, "approver", self.policy.rollout.approvers)
         workspace = self.repositories.workspace()
         return plans.approve(plan, workspace, expires, self.keyring.signer(key))
+
+    def _listed(self, key: str, what: str, listed: tuple[str, ...]) -> None:
+        """Say at once that a signature would count for nothing; what counts is signed elsewhere."""
+        if key not in listed:
+            raise NotPermitted(
+                f"{key} is no {what}: rollout.toml names {', '.join(listed)}",
+                code=f"{what}-unlisted",
+                subject=key,
+                remedy=f"--key {listed[0]}",
+            )
 
     def describe(self, plan: Plan) -> dict[str, Any]:
         """A plan in plain data."""

@@ -32,7 +32,8 @@ def translated(role: str) -> Iterator[None]:
     except tuf.LengthOrHashMismatchError as e:
         raise Refusal("metadata-mismatch", f"{role}: {e}", subject=role) from e
     except tuf.ExpiredMetadataError as e:
-        raise Stale(f"{role}: {e}", subject=role) from e
+        found = str(e).removeprefix("Final ").partition(".json")[0]  # a root is judged last
+        raise Stale(f"{found} is expired", subject=found) from e
     except tuf.RepositoryError as e:
         code = "metadata-mismatch" if "missing info" in str(e) else "metadata-malformed"
         raise Refusal(code, f"{role}: {e}", subject=role) from e

@@ -11,6 +11,7 @@ import typer
 from ota.cli import progress
 from ota.cli import repo as repo_commands
 from ota.cli import session as sessions
+from ota.cli.repo.noun import ended
 from ota.errors import Misuse
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def _publish(session: sessions.Session) -> list[str]:
         )
     for name in done:
         session.say(f"published: {name}")
+    ended(session)
     return done
 
 

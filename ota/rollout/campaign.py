@@ -90,6 +90,7 @@ class Campaign:
         """
         with lock.held(self._lock):
             case = self._engine.case(rollout, now)
+            case.view.check("resumed")
             if case.view.back:
                 raise Misuse(
                     "this rollout is on its way back and can not go forward again",

@@ -100,9 +100,9 @@ def resolve(spec: Spec, releases: Mapping[str, Release]) -> tuple[Release, ...]:
         matches = {path: r for path, r in releases.items() if name in {path, _short(r)}}
         if not matches:
             raise NotFound(
-                f"{spec.source}: release: the image repository does not list {name}",
+                f"{spec.source}: release: the image repository does not list {name}, or no longer",
                 subject=name,
-                remedy="ota release list",
+                remedy="ota release list; ota repo status for roles that have expired",
             )
         found |= dict(sorted(matches.items()))
     images = tuple(found.values())

@@ -106,6 +106,30 @@ def test_roots_are_for_provisioning(ota: Ota) -> None:
         assert hashlib.sha256(Path(row["file"]).read_bytes()).hexdigest() == row["sha256"]
 
 
+def test_a_timer_can_not_mend_what_people_sign(ota: Ota) -> None:
+    """Roots have expired: ``refresh`` does its part and says so, exit 1; so does a release."""
+    ota.later(days=400)
+    done = ota("repo", "refresh")
+    assert (done.code, done.out) == (1, "image:  refreshed\ndevices:  3\n")
+    for role in ("image root", "image targets", "image app", "director root"):
+        assert f"warning: {role} has expired; no device updates until" in done.err
+    assert done.err.endswith(
+        "code: expired\nnext: ota repo change --renew-within 60d, then sign and publish\n"
+    )
+    verified = ota("repo", "verify")
+    assert (verified.code, "image metadata: root is expired" in verified.err) == (1, True)
+    image = ota.folder.parent / "app-9.bin"
+    image.write_bytes(b"app-9")
+    words = ("--component", "app", "--version", "9", "--hardware", "gw-rev-b", *BOTH)
+    assert "warning: image root has expired" in ota.ok("release", "add", image, *words).err
+    ota.ok("repo", "change", "--renew-within", "60d")
+    keys = ("root-1", "root-2", "targets-1", "targets-2", "director-root-1", "director-root-2")
+    ota.ok("repo", "sign", *(word for key in keys for word in ("--key", key)))
+    assert "warning" not in ota.ok("repo", "publish").err
+    assert ota("repo", "refresh").code == 0
+    assert ota("repo", "verify").code == 0
+
+
 def test_expired_then_refreshed(ota: Ota) -> None:
     """An expired timestamp is found by ``verify`` (exit 1) and mended by ``refresh``."""
     ota.later(days=4)

@@ -331,6 +331,18 @@ def test_approval_of_another_machine_starts_it(ota: Ota, plan: Path) -> None:
     assert state(ota) == "RUNNING"
 
 
+def test_signatures_that_would_not_count_are_not_made(ota: Ota, second: Path, plan: Path) -> None:
+    """A plan by no author, an approval by no approver: exit 4 at once, and no file."""
+    file = ota.folder.parent / "other.json"
+    words = ("rollout", "plan", second, "--key", "approver", "--out", file)
+    assert (ota(*words).code, file.exists()) == (4, False)
+    words = ("rollout", "approve", plan, "--key", "root-1", "--out", file)
+    result = ota(*words)
+    assert (result.code, file.exists()) == (4, False)
+    assert "root-1 is no approver: rollout.toml names approver\n" in result.err
+    assert "code: approver-unlisted\nnext: --key approver\n" in result.err
+
+
 def test_author_can_not_approve(ota: Ota, plan: Path) -> None:
     """The author's own approval is refused: exit 4, and nothing is drafted."""
     result = ota("rollout", "approve", plan, "--key", "author")

@@ -196,8 +196,9 @@ def test_nobody_listens(tmp_path: Path) -> None:
     """A refused connection is an outage."""
     with webstore() as gone:
         url = gone.url
-    with pytest.raises(Outage):
+    with pytest.raises(Outage) as caught:
         Downloader(url, tmp_path, QUICK).metadata("meta", 10)
+    assert caught.value.code == "outage", "refused is not slow"
 
 
 def test_full_disk(store: WebStore, tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def test_releases_must_be_listed_and_agree() -> None:
     """Not listed, of two components, or two for one hardware: named."""
     with pytest.raises(NotFound, match="does not list app@9") as caught:
         plan(fleet(1), f"release: app@9\n{ALL}")
-    assert caught.value.remedy == "ota release list"
+    assert caught.value.remedy.startswith("ota release list")
     twin = release("twin-2")
     with pytest.raises(Malformed, match="are both for hardware gw-rev-b"):
         plan(fleet(1), releases=CATALOGUE | {twin.path: twin})

@@ -111,5 +111,6 @@ def _raise(bad: list[Finding]) -> None:
             f"{first.name}: {first.message}",
             code=first.code,
             subject=first.name,
-            remedy="ota repo status, ota repo refresh",
+            remedy="ota repo status; then ota repo refresh, or for what people sign"
+            " ota repo change --renew-within 60d",
         )

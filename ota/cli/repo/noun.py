@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,6 +73,20 @@ def print_waiting(session: sessions.Session) -> None:
         ],
         ("repository", "role", "missing"),
     )
+
+
+def ended(session: sessions.Session) -> list[str]:
+    """Roles that people sign and that have expired; each is told on stderr with what to do.
+
+    Devices refuse nothing then, but update nothing either: whatever else is signed waits for it.
+    """
+    from ota import repostatus  # noqa: PLC0415 - `ota --help` stays quick
+
+    found = repostatus.ending(session.wiring.repositories, sessions.now(), timedelta())
+    names = [f"{where} {role}" for where, role in found]
+    for name in names:
+        session.say(f"warning: {name} has expired; no device updates until people sign it again")
+    return names
 
 
 def repository(text: str) -> Repository | None:

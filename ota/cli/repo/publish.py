@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from ota.cli import session as sessions
-from ota.cli.repo.noun import Only, app, repository
-from ota.errors import Outage
+from ota.cli.repo.noun import Only, app, ended, repository
+from ota.errors import Outage, Stale
 
 
 @app.command(epilog="Example: ota repo publish")
@@ -17,6 +17,7 @@ def publish(ctx: typer.Context, only: Only = "") -> None:
     session = sessions.of(ctx)
     done = session.wiring.repositories.publish(sessions.now(), repository(only))
     session.rows([{"published": name} for name in done], ["published"])
+    ended(session)
 
 
 @app.command(epilog="Example: ota repo apply")
@@ -30,7 +31,10 @@ def refresh(
     ctx: typer.Context,
     every: Annotated[bool, typer.Option("--all", help="What is not due, too.")] = False,
 ) -> None:
-    """Sign timestamps anew before they expire, which would stop the fleet's updates."""
+    """Sign timestamps anew before they expire, which would stop the fleet's updates.
+
+    Exit 1 as well when a role that people sign has expired: no timer can mend that.
+    """
     session = sessions.of(ctx)
     done = session.wiring.refresh(every=every)
     state = "failed" if "image" in done.problems else "refreshed" if done.image else "not due"
@@ -42,4 +46,12 @@ def refresh(
             f"not refreshed: {', '.join(sorted(done.problems)[:5])} ({len(done.problems)} in all)",
             subject=min(done.problems),
             remedy="ota repo verify",
+        )
+    expired = ended(session)
+    if expired:
+        raise Stale(
+            f"what people sign has expired: {', '.join(expired)}",
+            code="expired",
+            subject=expired[0],
+            remedy="ota repo change --renew-within 60d, then sign and publish",
         )
