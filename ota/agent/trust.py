@@ -51,7 +51,7 @@ class VerifiedPlaybook:
     __slots__ = ("playbook", "wanted")
 
     def __init__(self, seal: object, wanted: WantedRun, playbook: Playbook) -> None:
-        if seal is not _SEAL:
+        if seal is not SEAL:
             raise TypeError("only TrustRoom.playbook makes a VerifiedPlaybook")
         self.wanted = wanted
         self.playbook = playbook
@@ -296,7 +296,7 @@ class TrustRoom:
         ``platform``: the words for this device. Raises ``Refusal`` ``image-mismatch`` and
         ``playbook-*``.
         """
-        return VerifiedPlaybook(_SEAL, wanted, agreement.fitting(wanted, data, platform))
+        return VerifiedPlaybook(SEAL, wanted, agreement.fitting(wanted, data, platform))
 
 
 def _look_up(image: TufClient, path: str) -> Found | OtaError | None:

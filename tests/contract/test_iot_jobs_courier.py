@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from policy_sentry.querying.actions import get_action_data
-from simulators.identities import START, Identity
+from simulators.identities import START, Identity, update
 from simulators.iotthings import Plant, eventually
 from simulators.ministack import Account
 
-from ota.agent import hints
+from ota.agent import feeds, hints
+from ota.agent.feeds.options import IotJobsOptions
 from ota.couriers.iot_calls import CALLS
 from ota.errors import NotPermitted, Refusal
 from ota.ports import Order
@@ -267,3 +268,36 @@ def test_every_permission_exists() -> None:
         action = row.action or f"{row.service}:{operation}"
         service, _, name = action.partition(":")
         assert get_action_data(service, name), action
+
+
+# -- both sides ----------------------------------------------------------------------------------
+def test_the_device_s_feed_and_the_courier_agree(plant: Plant) -> None:
+    """A job wakes the agent's own feed; its signed outcome arrives; AWS's books say the same."""
+    thing = plant.aws.thing("press-07")
+    options = IotJobsOptions(
+        endpoint=thing.host,
+        port=thing.port,
+        certificate=str(thing.certificate),
+        key=str(thing.key),
+        ca=str(thing.ca),
+        fallback=(),
+        start_jitter=0.0,
+    )
+    identity = Identity("press-07")
+    report = identity.report(1, event="outcome", update=update(ROLLOUT))
+    courier = plant.courier()
+    feed = feeds.create(options, "press-07")
+    try:
+        courier.dispatch(order("press-07"))
+        hint = eventually(lambda: feed.next(1.0))
+        assert hints.read(hint.data, "press-07").order == ORDER
+        feed.done(hint)
+        feed.send(1, report)
+        deliveries = eventually(lambda: courier.collect(10))
+        assert [d.data for d in deliveries] == [report]
+        ended = {"press-07": "SUCCEEDED"}
+        assert eventually(lambda: feed.next(0.2) or plant.executions(ORDER) == ended)
+    finally:
+        feed.close()
+    courier.acknowledge(deliveries)
+    assert courier.follow(order("press-07"), [], close=False).closed
