@@ -16,12 +16,14 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from threading import Lock
+from typing import Final, cast
 
 import paramiko
 
@@ -103,20 +105,56 @@ def connect(hop: Hop, via: paramiko.Transport | None, keys: Keys, limits: Limits
         with _told(hop, "authentication"):
             _authenticate(transport, hop, offered)
     except BaseException:
-        transport.close()
+        close(transport)
         raise
     transport.set_keepalive(limits.keepalive)
     return Connected(transport, seen)
 
 
-def _socket(
-    hop: Hop, via: paramiko.Transport | None, limits: Limits
-) -> socket.socket | paramiko.Channel:
+def close(transport: paramiko.Transport) -> None:
+    """End a connection, however it stands; one that is dead says so where it says goodbye."""
+    with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+        transport.close()
+
+
+class _Pipe:
+    """A forwarded connection, as the socket of the connection inside it.
+
+    The library closes it from one thread while another one still sends. After the close, the hop
+    gives the channel's number to the next connection through it: what is sent late would land in
+    a stranger's stream, or end the hop's connection as a breach of the protocol. So nothing is
+    sent here after the close.
+    """
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._lock = Lock()
+        self._closed = False
+
+    def send(self, data: bytes) -> int:
+        with self._lock:
+            if self._closed:
+                raise OSError(errno.EPIPE, "closed")
+            return self._channel.send(data)
+
+    def recv(self, size: int) -> bytes:
+        return self._channel.recv(size)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._channel.settimeout(seconds)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._channel.close()
+
+
+def _socket(hop: Hop, via: paramiko.Transport | None, limits: Limits) -> socket.socket | _Pipe:
     where = (hop.address, hop.port)
     try:
         if via is not None:
             here = ("127.0.0.1", 0)
-            return via.open_channel("direct-tcpip", where, here, timeout=limits.connect)
+            return _Pipe(via.open_channel("direct-tcpip", where, here, timeout=limits.connect))
         made = socket.create_connection(where, timeout=limits.connect)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except paramiko.ChannelException as e:
@@ -126,14 +164,13 @@ def _socket(
     return made
 
 
-def _transport(
-    hop: Hop, sock: socket.socket | paramiko.Channel, limits: Limits
-) -> paramiko.Transport:
+def _transport(hop: Hop, sock: socket.socket | _Pipe, limits: Limits) -> paramiko.Transport:
     try:
-        made = paramiko.Transport(sock)
+        made = paramiko.Transport(cast("socket.socket", sock))  # four methods of one are used
     except (OSError, EOFError, paramiko.SSHException) as e:
         sock.close()
         raise _unreachable(hop, _why(e)) from e
+    made.set_log_channel(f"paramiko.{hop.name}")
     made.banner_timeout = limits.banner
     made.handshake_timeout = limits.banner
     made.auth_timeout = limits.auth
@@ -167,7 +204,7 @@ def _authenticate(
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _told(hop: Hop, step: str) -> Iterator[None]:
     """What the library says of a step that failed."""
     try:
@@ -176,7 +213,7 @@ def _told(hop: Hop, step: str) -> Iterator[None]:
         raise
     except paramiko.ssh_exception.IncompatiblePeer as e:
         raise Outage(
-            f"{hop.name}: no algorithm in common: {e}",
+            f"{hop.name}: nothing in common: {e}",
             code="ssh-algorithm",
             subject=hop.name,
             remedy=f'renew its SSH server, or name what it needs in legacy = [...] of "{hop.name}"',

@@ -81,7 +81,7 @@ class Links(AbstractContextManager["Links"]):
 
     def __exit__(self, *_: object) -> None:
         for chain in sorted(self._jumps, key=len, reverse=True):
-            self._jumps[chain].close()
+            ssh_link.close(self._jumps[chain])
         self._jumps.clear()
 
     @contextmanager
@@ -94,7 +94,7 @@ class Links(AbstractContextManager["Links"]):
         via = self._jump(self.inventory.chain(device))
         made = ssh_link.connect(host, via, self._keys, self.inventory.limits)
         seconds = total or self.inventory.limits.total
-        watch = Timer(seconds, made.transport.close)
+        watch = Timer(seconds, ssh_link.close, (made.transport,))
         watch.daemon = True
         watch.start()
         try:
@@ -110,7 +110,7 @@ class Links(AbstractContextManager["Links"]):
             raise
         finally:
             watch.cancel()
-            made.transport.close()
+            ssh_link.close(made.transport)
 
     def _jump(self, chain: tuple[Hop, ...]) -> paramiko.Transport | None:
         """The last of a chain of hops, connected; None for no hop."""

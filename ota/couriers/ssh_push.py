@@ -26,7 +26,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -94,18 +94,32 @@ class _Pushing:
         self._total = 0
 
     def __enter__(self) -> Self:
-        with self._told("no SFTP"):
-            made = self._link.transport.open_sftp_client()
-            if made is None:
-                raise EOFError
-            self._sftp = made
-            channel = made.get_channel()
-            if channel is not None:
-                channel.settimeout(self._link.inventory.limits.channel)
+        with self._told("SFTP"):
+            self._sftp = self._opened()
         return self
 
+    def _opened(self) -> paramiko.SFTPClient:
+        transport, name = self._link.transport, self._link.host.name
+        try:
+            made = transport.open_sftp_client()
+        except (paramiko.SSHException, EOFError):
+            made = None
+            if not transport.is_active():
+                raise
+        channel = made.get_channel() if made is not None else None
+        if made is None or channel is None:
+            raise Outage(
+                f"{name} has no SFTP",
+                code="ssh-sftp",
+                subject=name,
+                remedy="Subsystem sftp internal-sftp, in its sshd_config",
+            )
+        channel.settimeout(self._link.inventory.limits.channel)
+        return made
+
     def __exit__(self, *_: object) -> None:
-        self._sftp.close()
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            self._sftp.close()
 
     def all(self, files: Sequence[MirrorFile]) -> Pushed:
         """The procedure."""
@@ -163,15 +177,23 @@ class _Pushing:
             remote.set_pipelined(pipelined=True)
             remote.seek(offset)
             for data in self._pieces(file, offset):
+                offset += len(data)
                 view = memoryview(data)
                 for start in range(0, len(view), _WRITE):
+                    if offset == file.length and start + _WRITE >= len(view):
+                        # the last write waits for the answers to all of them: else a full disk
+                        # would not be noticed here
+                        remote.set_pipelined(pipelined=False)
                     remote.write(bytes(view[start : start + _WRITE]))
                 self._sent += len(view)
                 self._there += len(view)
-                if self._progress is not None:
-                    self._progress(self._there, self._total)
-                if time.monotonic() > self._until:
-                    raise TimeoutError
+                self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._there, self._total)
+        if time.monotonic() > self._until:
+            raise TimeoutError
 
     def _begun(self, file: MirrorFile) -> int:
         """Where to go on: what lies there of an image, up to whole writes."""

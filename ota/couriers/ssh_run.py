@@ -95,7 +95,8 @@ def run(
     """Run ``argv`` for at most ``timeout`` seconds and ``limit`` bytes of stdout.
 
     A status of its own, also a bad one, is an answer. Raises ``Outage``: ``ssh-time-limit``,
-    ``ssh-output`` (too much of it), ``ssh-lost`` (the connection ended first).
+    ``ssh-output`` (too much of it), ``ssh-killed`` (by a signal over there), ``ssh-lost`` (the
+    connection ended first).
     """
     until = time.monotonic() + timeout + _SLACK
     words = ["timeout", "-k", str(_KILL), f"{timeout:g}", *argv]
@@ -114,8 +115,11 @@ def run(
         raise _over(name, timeout) from e
     except (OSError, EOFError, paramiko.SSHException) as e:
         raise Outage(f"{name}: the connection ended: {e}", code="ssh-lost") from e
-    if status in {124, 137}:
+    late = time.monotonic() >= until - _SLACK
+    if status in {124, 137} or (status < 0 and late):
         raise _over(name, timeout)
+    if status < 0 and transport.is_active():
+        raise Outage(f"{name}: something killed it over there", code="ssh-killed")
     if status < 0:
         raise Outage(f"{name}: the connection ended before it did", code="ssh-lost")
     return Ran(status, bytes(streams.out), bytes(streams.err), streams.dropped)

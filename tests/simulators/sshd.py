@@ -79,6 +79,7 @@ class Server:
         self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "log").touch()
         self.rekey()
         shutil.copy(client.with_name(f"{client.name}.pub"), folder / "authorized_keys")
         self.config = folder / "sshd_config"
