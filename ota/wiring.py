@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ota import joining, refreshing, repostatus, wiring_store
-from ota.errors import Busy, NotFound, NotPermitted
+from ota.errors import Busy, Malformed, NotFound, NotPermitted
 from ota.joining import Joined
 from ota.opened import REPOSITORIES
 from ota.ports import Courier
@@ -30,7 +30,7 @@ from ota.wiring_parts import Parts
 from signing import plan as plans
 from signing import statement, strict
 from signing.ceremony import Repository
-from signing.plan import Plan
+from signing.plan import Plan, PlannedPlaybook
 from signing.playbook_run import Assigned
 from signing.report import Versions
 
@@ -198,6 +198,7 @@ class Wiring(Parts):
         read = specs.read(spec, source)
         releases = self.catalogue.releases()
         component = planning.component_of(read, releases)
+        playbook = self._planned_playbook(read.playbook, read.parameters) if read.playbook else None
         with contextlib.suppress(Busy):
             self.campaign.observe(self._clock())
         return planning.make(
@@ -208,7 +209,21 @@ class Wiring(Parts):
             self._clock(),
             self.campaign.open_devices(component),
             token="".join(secrets.choice(_TOKEN) for _ in range(6)),
+            playbook=playbook,
         )
+
+    def _planned_playbook(self, name: str, given: Mapping[str, str]) -> PlannedPlaybook:
+        """A published playbook, its text verified, with one value for each parameter."""
+        from ota.playbook import compute  # noqa: PLC0415 - jinja2 is slow to import
+
+        found = self.library.read(name, self._clock())
+        if "agent" not in found.target.roads:
+            raise Malformed(
+                f"{name} is for machines without an agent only",
+                subject=name,
+                remedy=f"ota playbook render {name} --native ssh",
+            )
+        return PlannedPlaybook(target=found.target, parameters=compute.bind(found.playbook, given))
 
     def sign_plan(self, plan: Plan, key: str) -> bytes:
         """The plan's bytes for ever, signed by its author; ``NotPermitted`` for anybody else."""

@@ -147,6 +147,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             return self.origin(row)
         return self.playbook.target if self.playbook is not None else self.image(row)
 
+    @property
+    def sends(self) -> tuple[Release | PlaybookTarget, ...]:
+        """Everything that this plan sends out."""
+        return self.images if self.playbook is None else (self.playbook.target,)
+
+    def signs(
+        self, kind: Literal["update", "rollback"]
+    ) -> Literal["update", "rollback", "playbook"]:
+        """The kind of what the director signs for an order forward or back."""
+        return "playbook" if self.playbook is not None and kind == "update" else kind
+
     def origin(self, row: DeviceRow) -> Release | None:
         """What this device ran when the plan was made, the only way back (rule 7)."""
         return self.origins[row.origin] if row.origin >= 0 else None

@@ -46,6 +46,11 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The hash that names this image in slots and stores."""
         return self.hashes["sha256"]
 
+    @property
+    def short(self) -> str:
+        """``COMPONENT@VERSION``."""
+        return f"{self.component}@{self.version}"
+
     def __post_init__(self) -> None:
         """Refuse a description that breaks DESIGN rules 3 and 14 (``Malformed``)."""
         split_path(self.path, self.component)

@@ -59,6 +59,8 @@ def differs(plan: Plan, row: DeviceRow, device: Device) -> str:
     """Why the device no longer matches its row of the plan, or "" (rule 7)."""
     if device.state != "active":
         return f"the device is {device.state}"
+    if plan.playbook is not None:
+        return ""
     state = device.components.get(plan.component)
     if state is None:
         return f"it has no component {plan.component}"

@@ -145,6 +145,10 @@ class Campaign:
         """Everything about one rollout, as ``view.describe`` writes it."""
         return self._status(rollout, now)
 
+    def runs(self, rollout: str, now: datetime) -> list[dict[str, Any]]:
+        """One row for each device of a playbook's rollout: its outcome, and each step."""
+        return view.runs(self._engine.case(rollout, now))
+
     def rollouts(self, now: datetime) -> list[dict[str, Any]]:
         """One row for each rollout, oldest first."""
         return [
@@ -166,7 +170,7 @@ class Campaign:
         found = []
         for log in open_logs(self._records):
             plan = self._engine.authority.plan(log.view)
-            if any(image.path == path for image in plan.images):
+            if any(target.path == path for target in plan.sends):
                 found.append(f"open rollout {log.view.rollout} sends it out")
             if any(origin.path == path for origin in plan.origins):
                 found.append(f"it is the way back of open rollout {log.view.rollout}")
@@ -191,6 +195,13 @@ class Campaign:
         observed = self._engine.observe(now)
         case = self._engine.case(rollout, now)
         case.view.check("rolling-back")
+        if case.plan.playbook is not None:
+            raise Misuse(
+                f"{case.plan.playbook.target.short} was run; running it has no way back",
+                code="no-way-back",
+                subject=rollout,
+                remedy=f"ota rollout abort {rollout} --leave, or run another playbook",
+            )
         way = self._engine.back.way_back(case)
         if not way.complete and not partial:
             names = ", ".join([*way.blocked, *way.unknown][:10])

@@ -91,9 +91,14 @@ class Case:
                 order = self.view.last(device, kind)
                 if order is None or device in order.withdrawn:
                     continue
-                if _withdrawable(kind, result, self.view.state):
+                if _withdrawable(kind, result, self.view.state) or self._done(result):
                     found.setdefault(order.id, []).append(device)
         return found
+
+    def _done(self, result: Result) -> bool:
+        """A playbook that was run is not a state to stay in: its order is taken off at the end."""
+        over = self.view.tail_closed or self.view.state == "ABORTED"
+        return self.plan.playbook is not None and over and result.outcome == "committed"
 
 
 def _withdraws(view: RolloutView) -> bool:

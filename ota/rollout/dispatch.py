@@ -22,7 +22,8 @@ from ota.rollout.records import Log
 from ota.rollout.replay import RolloutView
 from signing import strict
 from signing.assignment import Assignment
-from signing.plan import Authorisation, Plan
+from signing.plan import Authorisation, Plan, PlannedPlaybook
+from signing.playbook_run import Assigned, PlaybookRun
 
 
 @dataclass
@@ -135,7 +136,7 @@ class Dispatcher:
         waiting: list[str] = []
         for device in devices:
             try:
-                wanted = self._assignment(turn.authorisation.plan, order, device)
+                wanted = self._assigned(turn.authorisation.plan, order, device)
                 self._desk.assign(turn.authorisation, device, wanted, turn.now)
             except (Refusal, NotFound) as e:
                 refused[device] = f"{e.code}: {e}"[:300]
@@ -145,7 +146,9 @@ class Dispatcher:
         turn.handed.refused.update(refused)
         return refused, waiting
 
-    def _assignment(self, plan: Plan, order: OrderView, device: str) -> Assignment:
+    def _assigned(self, plan: Plan, order: OrderView, device: str) -> Assigned:
+        if plan.playbook is not None:
+            return _run(plan, plan.playbook, order)
         row = plan.rows[device][1]
         target = plan.image(row) if order.kind == "update" else plan.origin(row)
         state = self._fleet.device(device).components.get(plan.component)
@@ -223,5 +226,20 @@ def _whole(turn: _Turn, view: RolloutView, order: OrderView, devices: Iterable[s
 def _releases(plan: Plan, order: OrderView) -> list[str]:
     """What the order sends out, as ``component@version``, each once."""
     rows = [plan.rows[device][1] for device in order.devices]
-    found = [plan.image(r) if order.kind == "update" else plan.origin(r) for r in rows]
-    return sorted({f"{r.component}@{r.version}" for r in found if r is not None})
+    found = [plan.target(row, order.kind) for row in rows]
+    return sorted({target.short for target in found if target is not None})
+
+
+def _run(plan: Plan, playbook: PlannedPlaybook, order: OrderView) -> PlaybookRun:
+    """The order to run the plan's playbook, as the director signs it."""
+    return PlaybookRun(
+        path=playbook.target.path,
+        length=playbook.target.length,
+        hashes=dict(playbook.target.hashes),
+        parameters=dict(playbook.parameters),
+        rollout=plan.rollout,
+        wave=order.wave,
+        order=order.id,
+        least_image_snapshot=order.snapshot,
+        not_after=order.not_after,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from ota.errors import NotFound
 from ota.ports import Fleet
@@ -13,7 +13,6 @@ from ota.rollout.gate import Decision, Reason, Times
 from ota.rollout.moving import Mover, Step, unfinished
 from signing import strict
 from signing.plan import DeviceRow
-from signing.release import Release
 
 
 class Forward:
@@ -76,7 +75,7 @@ class Forward:
         leave = self._mover.leave(case, step)
         if leave is None:
             return
-        gone = [i.path for i in case.plan.images if not _listed(i, leave.listed)]
+        gone = [t.path for t in case.plan.sends if not leave.lists(t)]
         if gone:
             reasons = [f"{path} is no longer listed as the plan froze it" for path in gone]
             self._mover.hold(case, reasons, step)
@@ -123,11 +122,3 @@ class Forward:
             text = f"{committed} of {len(case.plan.rows)} devices committed"
             case.add("completed", {"reasons": [text]})
             step.decision, step.reasons = "COMPLETE", (text,)
-
-
-def _listed(release: Release, listed: Mapping[str, Release]) -> bool:
-    found = listed.get(release.path)
-    return found is not None and (found.sha256, found.release_counter) == (
-        release.sha256,
-        release.release_counter,
-    )

@@ -20,6 +20,7 @@ from ota.ports import Device
 from ota.rollout.dealing import Planned
 from ota.rollout.spec import Spec
 from signing import strict
+from signing.layout import PLAYBOOKS
 from signing.plan import DeviceRow, Excluded
 from signing.release import Release
 from signing.report import ComponentState
@@ -62,8 +63,8 @@ class Judge:
         now: datetime,
         open_rollouts: Mapping[str, Container[str]],
     ) -> Judge:
-        """Everything that is the same for each device."""
-        component = images[0].component
+        """Everything that is the same for each device; without images it is for a playbook."""
+        component = images[0].component if images else PLAYBOOKS
         listed: dict[str, tuple[Release, ...]] = {}
         for path in sorted(releases):
             if releases[path].component == component:
@@ -112,6 +113,8 @@ class Judge:
 
     def _decide(self, state: ComponentState | None) -> _Verdict:
         """``category: detail`` of the first reason that applies, or image and origin."""
+        if not self.images:
+            return _Verdict("", 0)
         if state is None:
             return _Verdict(f"no component: {self.component}")
         image = self.by_hardware.get(state.hardware_id)

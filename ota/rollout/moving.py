@@ -14,6 +14,7 @@ from ota.rollout.dispatch import Dispatcher, Handed
 from ota.rollout.orders import OrderKind
 from ota.rollout.states import State
 from signing.plan import Authorisation, DeviceRow
+from signing.playbook_target import PlaybookTarget
 from signing.release import Release
 
 
@@ -36,6 +37,17 @@ class Leave:
     authorisation: Authorisation
     snapshot: int
     listed: Mapping[str, Release]
+    playbooks: Mapping[str, PlaybookTarget]
+
+    def lists(self, target: Release | PlaybookTarget) -> bool:
+        """Whether the image repository still lists this as the plan froze it."""
+        if isinstance(target, PlaybookTarget):
+            return self.playbooks.get(target.path) == target
+        found = self.listed.get(target.path)
+        return found is not None and (found.sha256, found.release_counter) == (
+            target.sha256,
+            target.release_counter,
+        )
 
 
 class Mover:
@@ -70,6 +82,7 @@ class Mover:
                 self._authority.authorise(case.view, case.now),
                 self._catalogue.snapshot_version(),
                 self._catalogue.releases(),
+                self._catalogue.playbooks(),
             )
         except (Outage, Stale) as e:
             step.problems.append(f"catalogue: {e}")

@@ -54,6 +54,7 @@ ACTIVATED: Final = frozenset(
         "ROLLING_BACK",
         "ROLLED_BACK",
         "NEEDS_HUMAN",
+        *("RUNNING", "LAST", "WIPING"),
     }
 )
 """Phases of the agent from which on withdrawing an assignment changes nothing any more."""
@@ -124,12 +125,12 @@ def mismatch(plan: Plan, view: RolloutView, row: DeviceRow, report: Report) -> s
     order = view.orders.get(update.order)
     if order is None or row.device not in order.devices:
         return f"order {update.order!r:.80} was not issued to this device"
-    target = plan.image(row) if order.kind == "update" else plan.origin(row)
+    target = plan.target(row, order.kind)
     said = (update.rollout, update.wave, update.kind, update.component, update.path, update.sha256)
     if target is None or said != (
         plan.rollout,
         order.wave,
-        order.kind,
+        plan.signs(order.kind),
         plan.component,
         target.path,
         target.sha256,
@@ -137,17 +138,16 @@ def mismatch(plan: Plan, view: RolloutView, row: DeviceRow, report: Report) -> s
         return "rollout, wave, kind, component, path or hash is not what was ordered"
     if update.targets_version < 1:
         return "no director targets version"
-    if update.outcome == "committed" and not runs(report, plan.component, target):
+    installed = isinstance(target, Release) and update.outcome == "committed"
+    if installed and not runs(report, plan.component, target.sha256):
         return "says committed, but its signed state runs something else"
     return ""
 
 
-def runs(report: Report, component: str, release: Release) -> bool:
-    """Whether the report's signed state says that this release runs."""
+def runs(report: Report, component: str, sha256: str) -> bool:
+    """Whether the report's signed state says that this content runs."""
     state = report.components.get(component)
-    return (
-        state is not None and state.current is not None and (state.current.sha256 == release.sha256)
-    )
+    return state is not None and state.current is not None and state.current.sha256 == sha256
 
 
 @dataclass(frozen=True)

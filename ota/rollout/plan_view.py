@@ -32,6 +32,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "clear_denials": plan.clear_denials,
         "devices": len(rows),
         "images": _images(plan, rows),
+        "playbook": _playbook(plan),
         "waves": _waves(plan),
         "way_back": _way_back(plan, rows),
         "excluded": _excluded(plan),
@@ -65,6 +66,15 @@ def _loose_groups(plan: Plan) -> list[str]:
         return []
     shown = ", ".join(loose[:_EXAMPLES])
     return [f"max_unavailable {allowed} lets a whole group be down at once: {shown}"]
+
+
+def _playbook(plan: Plan) -> dict[str, Any]:
+    """What is run, and with which values."""
+    if plan.playbook is None:
+        return {}
+    target = plan.playbook.target
+    said = {"playbook": target.short, "summary": target.summary, "sha256": target.sha256}
+    return said | {"parameters": dict(plan.playbook.parameters)}
 
 
 def _images(plan: Plan, rows: list[DeviceRow]) -> list[dict[str, Any]]:
@@ -102,9 +112,10 @@ def _way_back(plan: Plan, rows: list[DeviceRow]) -> dict[str, int]:
 
 
 def _return(plan: Plan, row: DeviceRow) -> str:
-    origin, image = plan.origin(row), plan.image(row)
+    origin = plan.origin(row)
     if origin is None:
-        return "unknown"
+        return "unknown" if plan.playbook is None else "none"
+    image = plan.image(row)
     closing = image.security_fix and image.release_counter > origin.release_counter
     return "closed" if closing else "open"
 

@@ -32,7 +32,8 @@ from ota.rollout import spec as specs
 from ota.rollout.judging import Judge
 from ota.rollout.spec import Spec
 from signing import strict
-from signing.plan import Excluded, Plan, Workspace
+from signing.layout import PLAYBOOKS
+from signing.plan import Excluded, Plan, PlannedPlaybook, Workspace
 from signing.release import Release
 
 _TOKEN = re.compile(r"[a-z0-9]{6}")
@@ -47,8 +48,11 @@ def make(  # noqa: PLR0917 - the order of the words in the sentence above
     open_rollouts: Mapping[str, Container[str]],
     *,
     token: str,
+    playbook: PlannedPlaybook | None = None,
 ) -> Plan:
     """Freeze a rollout; see the module. ``token``: six random characters of [a-z0-9].
+
+    ``playbook``: the one that the spec names, with its values, where it names one.
 
     ``open_rollouts``: rollout id -> its devices, for open rollouts of this component (see
     :func:`component_of`). Raises ``Malformed`` (the spec can not work) or ``NotFound``.
@@ -57,7 +61,7 @@ def make(  # noqa: PLR0917 - the order of the words in the sentence above
         raise Malformed("token: not six of [a-z0-9]")
     rollout = f"{spec.rollout}-{token}"
     # (1)
-    images = resolve(spec, releases)
+    images = resolve(spec, releases) if playbook is None else ()
     judge = Judge.build(spec, images, releases, now, open_rollouts)
     # (2), (3)
     pool = [p for device in devices if (p := judge.plan(rollout, device)) is not None]
@@ -78,7 +82,7 @@ def make(  # noqa: PLR0917 - the order of the words in the sentence above
         workspace=workspace,
         created=strict.stamp(now),
         expires=strict.stamp(ends),
-        component=images[0].component,
+        component=judge.component,
         images=images,
         origins=tuple(judge.origins),
         couriers=tuple(judge.couriers),
@@ -89,6 +93,7 @@ def make(  # noqa: PLR0917 - the order of the words in the sentence above
         on_failure=spec.on_failure,
         supersedes=spec.supersedes,
         clear_denials=spec.clear_denials,
+        playbook=playbook,
         groups={p.row.device: p.group for p in pool if p.group and p.row.device not in unused},
     )
 
@@ -97,7 +102,7 @@ def resolve(spec: Spec, releases: Mapping[str, Release]) -> tuple[Release, ...]:
     """The releases a spec names, in its order; ``NotFound`` or ``Malformed``."""
     found: dict[str, Release] = {}
     for name in spec.release:
-        matches = {path: r for path, r in releases.items() if name in {path, _short(r)}}
+        matches = {path: r for path, r in releases.items() if name in {path, r.short}}
         if not matches:
             raise NotFound(
                 f"{spec.source}: release: the image repository does not list {name}, or no longer",
@@ -111,12 +116,8 @@ def resolve(spec: Spec, releases: Mapping[str, Release]) -> tuple[Release, ...]:
 
 
 def component_of(spec: Spec, releases: Mapping[str, Release]) -> str:
-    """The component that a spec updates."""
-    return resolve(spec, releases)[0].component
-
-
-def _short(release: Release) -> str:
-    return f"{release.component}@{release.version}"
+    """The component that a spec updates; ``playbooks`` for a spec that names a playbook."""
+    return PLAYBOOKS if spec.playbook else resolve(spec, releases)[0].component
 
 
 def _one_component(spec: Spec, images: tuple[Release, ...]) -> None:

@@ -8,6 +8,9 @@ Each wave says in exactly one way whom it takes (``ota/rollout/planning.py`` has
 
     rollout: app-2                 # 1 to 20 of [a-z0-9-]; the plan adds six random characters
     release: app@2.0.0             # or app/app-2.0.0.tar.gz, or a list, one for each hardware id
+    #  or, instead of a release:
+    #  playbook: restart-service@1.0.0
+    #  parameters: {service: nginx}
     select: site=lyon              # optional; Kubernetes label selector
     seen_within: 7d                # optional; leave out devices that were silent for longer
     waves:
@@ -20,7 +23,7 @@ Each wave says in exactly one way whom it takes (``ota/rollout/planning.py`` has
     limits: {in_flight: 100, batch: 50, order_lifetime: 7d, group_by: cell, max_unavailable: 1}
     tail_until: 7d                 # after creation, or RFC 3339 UTC
     expires: 30d
-    on_failure: rollback           # or hold
+    on_failure: rollback           # or hold, which is the default and the only one for a playbook
     supersedes: [app-1-x7k2m9]
     clear_denials: false           # true: also where this very release failed before (rule 8)
 """
@@ -77,6 +80,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     supersedes: tuple[str, ...]
     clear_denials: bool
     source: str
+    playbook: str = ""
+    parameters: dict[str, str] = {}
 
 
 _TOP = frozenset({*Spec.__struct_fields__, "gate", "soak", "deadline"} - {"source"})
@@ -86,20 +91,26 @@ def read(data: bytes, source: str = "spec.yaml") -> Spec:
     """Parse and check a spec; ``Malformed`` names file, line, key and what was expected."""
     root = strict_yaml.read(data, source)
     top = root.mapping(_TOP)
-    for name in ("rollout", "release", "waves"):
+    for name in ("rollout", "waves"):
         if name not in top:
             root.fail(f"the key {name!r} is missing")
+    if "release" in top and "playbook" in top:
+        root.fail("expected either 'release' or 'playbook', found both")
+    if "release" not in top and "playbook" not in top:
+        root.fail("the key 'release' is missing, or 'playbook'")
     limits = _limits(top.get("limits"))
     spec = Spec(
         rollout=values.slug(top["rollout"]),
-        release=values.releases(top["release"]),
+        release=values.releases(top["release"]) if "release" in top else (),
+        playbook=values.playbook(top["playbook"]) if "playbook" in top else "",
+        parameters=values.parameters(top.get("parameters")),
         waves=_waves(top["waves"], top),
         select=values.selector(top["select"]) if "select" in top else "",
         seen_within=yaml_values.duration(top["seen_within"]) if "seen_within" in top else None,
         limits=limits,
         tail_until=values.when(top.get("tail_until"), 7 * 86400),
         expires=values.when(top.get("expires"), 30 * 86400),
-        on_failure=values.on_failure(top.get("on_failure")),
+        on_failure=values.on_failure(top.get("on_failure"), back="release" in top),
         supersedes=values.names(top.get("supersedes")),
         clear_denials=yaml_values.switch(top["clear_denials"]) if "clear_denials" in top else False,
         source=source,
@@ -115,6 +126,10 @@ def at(when: When, created: datetime) -> datetime:
 
 def _fits(spec: Spec, top: dict[str, Node]) -> None:
     """Values that are right alone and wrong together."""
+    if not spec.playbook and "parameters" in top:
+        top["parameters"].fail("parameters belong to a playbook")
+    if spec.playbook and spec.clear_denials:
+        top["clear_denials"].fail("a playbook is denied nowhere")
     longest = max(wave.deadline for wave in spec.waves)
     if spec.limits.order_lifetime < longest:
         top.get("limits", top["waves"]).fail(

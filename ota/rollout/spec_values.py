@@ -15,6 +15,7 @@ from ota.fleet import selectors
 from ota.fleet.entries import check_key
 from ota.strict_yaml import Node
 from ota.yaml_values import DURATION, duration, identifier, scalar
+from signing import playbook as playbooks
 from signing import strict
 from signing.release import split_path
 
@@ -63,10 +64,12 @@ def when(node: Node | None, default: int) -> When:
         node.fail(f"expected a duration or a time like 2026-11-23T08:00:00Z, found {node.shown}")
 
 
-def on_failure(node: Node | None) -> Literal["rollback", "hold"]:
-    """``rollback`` (the default) or ``hold``."""
-    if node is None or node.text == "rollback":
-        return "rollback"
+def on_failure(node: Node | None, *, back: bool) -> Literal["rollback", "hold"]:
+    """``rollback`` (the default where there is a way ``back``) or ``hold``."""
+    if node is None:
+        return "rollback" if back else "hold"
+    if node.text == "rollback":
+        return "rollback" if back else node.fail("a playbook has no way back: expected hold")
     if node.text != "hold":
         node.fail(f"expected rollback or hold, found {node.shown}")
     return "hold"
@@ -88,6 +91,25 @@ def label_key(node: Node) -> str:
         return check_key(text, node.where)
     except Malformed as e:
         raise Malformed(str(e), subject=node.source) from e
+
+
+def playbook(node: Node) -> str:
+    """``NAME@VERSION``."""
+    text = scalar(node, "NAME@VERSION")
+    try:
+        playbooks.named(text)
+    except Malformed as e:
+        raise Malformed(f"{node.where}: {e}", subject=node.source) from e
+    return text
+
+
+def parameters(node: Node | None) -> dict[str, str]:
+    """Values as texts, whatever they look like; the playbook says what they may be."""
+    if node is None:
+        return {}
+    if node.items is None:
+        node.fail(f"expected a mapping, found {node.shown}")
+    return {name: scalar(item, "a value") for name, item in node.items.items()}
 
 
 def releases(node: Node) -> tuple[str, ...]:

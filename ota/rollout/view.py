@@ -7,6 +7,8 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from ota.ports import Event
 from ota.rollout import following
 from ota.rollout.case import Case
@@ -27,7 +29,7 @@ def describe(case: Case, stepped: datetime | None) -> dict[str, Any]:
         "by_gate": view.by_gate,
         "next": next_command(view.state).replace("ROLLOUT", view.rollout),
         "component": plan.component,
-        "releases": sorted({f"{i.component}@{i.version}" for i in plan.images}),
+        "releases": sorted({target.short for target in plan.sends}),
         "wave": view.wave,
         "waves": waves(case),
         "devices": len(plan.rows),
@@ -59,7 +61,7 @@ def summary(case: Case, stepped: datetime | None) -> dict[str, Any]:
         "rollout": case.view.rollout,
         "state": case.view.state,
         "component": case.plan.component,
-        "releases": sorted({f"{i.component}@{i.version}" for i in case.plan.images}),
+        "releases": sorted({target.short for target in case.plan.sends}),
         "wave": f"{min(case.view.wave + 1, len(case.plan.waves))}/{len(case.plan.waves)}",
         "devices": len(case.plan.rows),
         "committed": sum(1 for _ in outcomes.of("committed")),
@@ -84,6 +86,26 @@ def waves(case: Case) -> list[dict[str, Any]]:
                 "settled": strict.stamp(settled[0]) if settled else "",
                 "deadline": wave.deadline,
                 "soak": wave.soak,
+            }
+        )
+    return found
+
+
+def runs(case: Case) -> list[dict[str, Any]]:
+    """One row for each device: outcome, and each step as the device signed it."""
+    found = []
+    for device, result in case.outcomes.results.items():
+        report = case.reports.get(device)
+        counts = report is not None and device not in case.outcomes.mismatched
+        steps = [msgspec.to_builtins(s) for s in report.steps] if report and counts else []
+        found.append(
+            {
+                "device": device,
+                "outcome": result.outcome,
+                "code": result.code,
+                "detail": report.detail if report and counts else "",
+                "steps": steps,
+                "verified": "by the device",
             }
         )
     return found

@@ -41,6 +41,7 @@ from signing.plan import (
     approve,
     sign_plan,
 )
+from signing.playbook_target import PlaybookTarget
 from signing.release import Release
 from signing.report import ComponentState, Slot, UpdateState, Versions
 
@@ -108,10 +109,15 @@ class SimCatalogue:
     who: Approvers
     version: int = 5
     fault: Exception | None = None
+    plays: dict[str, PlaybookTarget] = field(default_factory=dict)
 
     def releases(self) -> Mapping[str, Release]:
         self._maybe()
         return dict(self.listed)
+
+    def playbooks(self) -> Mapping[str, PlaybookTarget]:
+        self._maybe()
+        return dict(self.plays)
 
     def snapshot_version(self) -> int:
         self._maybe()

@@ -75,6 +75,8 @@ def approve(
         described = session.wiring.describe_file(data)
     waves = ", ".join(f"{w['name']} {w['devices']}" for w in described["waves"])
     session.say(f"{described['rollout']}: {described['devices']} devices in waves: {waves}")
+    for line in _playbook(described):
+        session.say(line)
     for warning in described["warnings"]:
         session.say(f"warning: {warning}")
     approval = session.wiring.sign_approval(data, key, ends)
@@ -83,6 +85,16 @@ def approve(
         session.record({"rollout": described["rollout"], "approval": str(out), "expires": ends})
         return
     session.record(session.wiring.campaign.approve(data, approval, sessions.now()))
+
+
+def _playbook(described: dict[str, Any]) -> list[str]:
+    """What an approver of a playbook must know besides: what is run, with which values."""
+    said = described["playbook"]
+    if not said:
+        return []
+    lines = [f"runs {said['playbook']}: {said['summary']}"]
+    lines += [f"with {name} = {value!r}" for name, value in said["parameters"].items()]
+    return [*lines, f"every step of it: ota playbook show {said['playbook']}"]
 
 
 @app.command(epilog="Example: ota rollout start plan.json && ota rollout run")

@@ -54,11 +54,11 @@ def run(
     pause = inputs.duration(interval, "--interval").total_seconds()
     name = only(session, rollout)
     session.wiring.unlock_director()
-    found = session.wiring.run(name, until.value, limit, pause, _Teller(session))
+    found = session.wiring.run(name, until.value, limit, pause, Teller(session))
     session.record({key: found[key] for key in ("rollout", "state", "devices", "reasons")})
 
 
-class _Teller:
+class Teller:
     """One line on stderr whenever something changed."""
 
     def __init__(self, session: Session) -> None:
@@ -66,6 +66,7 @@ class _Teller:
         self._last = ""
 
     def __call__(self, step: Step, status: dict[str, Any]) -> None:
+        """Tell of one step, where it is news."""
         line = progress_line(status)
         if line != self._last:
             self._session.say(line)
