@@ -35,6 +35,7 @@ _LEAST: Final = timedelta(minutes=10)
 _SOON: Final = timedelta(minutes=1)
 _MOST: Final = timedelta(hours=6)
 _WAITING: Final = frozenset({"pending", "in_progress", "silent", "returning"})
+_UNHEARD: Final = _WAITING | {"withdrawn", "stranded"}
 _SHOWN: Final = 200
 
 
@@ -101,12 +102,16 @@ def due(case: Case, followers: Mapping[str, object]) -> list[Due]:
 
 
 def lost(case: Case) -> dict[str, str]:
-    """Device -> what its courier said of it, for those that still have not reported."""
+    """Device -> what its courier said of it, for those that still have not reported.
+
+    Withdrawn ones too: what was withdrawn may have been installed and only its report be missing.
+    """
     return {
         device: why
         for order in case.view.orders.values()
         for device, why in order.lost.items()
-        if _waits(case, order, device)
+        if case.view.last(device, order.kind) is order
+        and case.outcomes.results[device].outcome in _UNHEARD
     }
 
 
