@@ -45,7 +45,7 @@ import msgspec
 
 from ota.errors import Malformed, NotFound, NotPermitted, Outage
 from ota.settings_aws import AwsSettings
-from ota.settings_couriers import Couriers, IotJobsSettings, SpoolSettings
+from ota.settings_couriers import Couriers, IotJobsSettings, SpoolSettings, SsmSettings
 from ota.settings_store import StoreSettings
 from signing import durable, strict
 
@@ -122,6 +122,11 @@ class Settings:
         """Where the spool courier keeps its folders, or None where it is not used."""
         found = self.document.couriers.spool
         return self.path(found.path) if found else None
+
+    @property
+    def ssm(self) -> SsmSettings | None:
+        """What the courier ``ssm`` is told, or None where it is not used."""
+        return self.document.couriers.ssm
 
     @property
     def iot_jobs(self) -> IotJobsSettings | None:

@@ -36,9 +36,28 @@ class IotJobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rates: dict[str, Annotated[float, msgspec.Meta(gt=0, le=10_000)]] = {}
 
 
+class SsmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[couriers.ssm]``; see ``ota/couriers/ssm.py`` for what each does."""
+
+    prefix: Annotated[str, msgspec.Meta(pattern=r"\A[a-zA-Z0-9_.-]{1,60}\Z")] = "ota"
+    node_label: Annotated[str, msgspec.Meta(min_length=1)] = "ssm-node"
+    max_concurrency: Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{0,6}%?\Z")] = "100%"
+    max_errors: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,7}%?\Z")] = "100%"
+    delivery: Annotated[int, msgspec.Meta(ge=30, le=2_592_000)] = 600
+    patience: Annotated[float, msgspec.Meta(ge=0, le=60)] = 5.0
+    wait: Annotated[int, msgspec.Meta(ge=0, le=60)] = 20
+    visit: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 10.0
+    visit_max: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 300.0
+    config: Annotated[str, msgspec.Meta(pattern=r"\A(/[A-Za-z0-9._/-]{1,200})?\Z")] = ""
+    look: bool = True
+    calendars: tuple[str, ...] = ()
+    rates: dict[str, Annotated[float, msgspec.Meta(gt=0, le=10_000)]] = {}
+
+
 class Couriers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[couriers]``: a table for each courier that is used."""
 
     spool: SpoolSettings | None = None
     ssh: SshSettings | None = None
+    ssm: SsmSettings | None = None
     iot_jobs: IotJobsSettings | None = msgspec.field(default=None, name="iot-jobs")

@@ -12,10 +12,12 @@ import msgspec
 from ota.errors import NotFound
 from ota.ports import Clock, Courier
 from ota.settings import Settings
-from ota.settings_couriers import IotJobsSettings
+from ota.settings_couriers import IotJobsSettings, SsmSettings
 
 if TYPE_CHECKING:
+    from ota.aws.api import Api
     from ota.couriers.iot_jobs import IotJobs
+    from ota.couriers.ssm import Ssm
     from ota.fleet.registry import Registry
 
 Opened = Callable[[], "Registry"]
@@ -31,7 +33,27 @@ def couriers(settings: Settings, registry: Opened, clock: Clock) -> dict[str, Co
         found["spool"] = Spool(settings.spool)
     if settings.iot_jobs:
         found["iot-jobs"] = _iot_jobs(settings, settings.iot_jobs, registry, clock)
+    if settings.ssm:
+        found["ssm"] = ssm(settings, settings.ssm, registry, clock)
     return found
+
+
+def ssm(settings: Settings, told: SsmSettings, registry: Opened, clock: Clock) -> Ssm:
+    """The courier ``ssm``; its nodes are what a label of each device says."""
+    from ota.couriers.ssm import Options, Ssm  # noqa: PLC0415 - boto3 is slow to import
+
+    words = msgspec.structs.asdict(told)
+    options = Options(**{f.name: words[f.name] for f in dataclasses.fields(Options)})
+    nodes = _labelled(registry, told.node_label)
+    return Ssm(ssm_api(settings, told), nodes, settings.state / "ssm", clock, options)
+
+
+def ssm_api(settings: Settings, told: SsmSettings) -> Api:
+    """Systems Manager, as the role ``rollout`` may use it."""
+    from ota.aws.api import Api  # noqa: PLC0415 - boto3 is slow to import
+    from ota.couriers import ssm_calls  # noqa: PLC0415 - the same
+
+    return Api(ssm_calls.CALLS, ssm_calls.ROLE, region=settings.aws.region, rates=told.rates)
 
 
 def _iot_jobs(settings: Settings, told: IotJobsSettings, registry: Opened, clock: Clock) -> IotJobs:

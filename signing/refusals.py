@@ -78,6 +78,10 @@ REFUSALS: dict[str, Row] = {
     "report-incarnations": Row(
         "too many new incarnations of one device wait for a person", _REPORT
     ),
+    "ssm-document": Row(
+        "the hint document at Systems Manager is not what this program made",
+        "suspect the account: aws ssm get-document; nothing was sent",
+    ),
     "certificate-key": Row(
         "AWS IoT answered a request with a certificate for another key or name",
         "suspect the account: aws iot describe-certificate; nothing was attached",

@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from simulators.courierbench import Bench, IotJobsBench, SpoolBench, SshBench
+from simulators.courierbench import Bench, IotJobsBench, SpoolBench, SshBench, SsmBench
 from simulators.identities import START
 
 from ota.agent import hints
@@ -29,7 +30,8 @@ def order(*devices: str, name: str = ORDER) -> Order:
     return Order(name, "app-2-x7k2m9", devices, START + timedelta(days=7))
 
 
-COURIERS = ["spool", "ssh", "iot-jobs"]
+FOLDERS: dict[str, Any] = {"spool": SpoolBench, "ssh": SshBench, "ssm": SsmBench}
+COURIERS = ["spool", "ssh", "ssm", "iot-jobs"]
 DEVICES = ("gw-1", "gw-2", "gw-9", "a:b", "other", "chatty", "quiet")
 
 
@@ -41,7 +43,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         patch = request.getfixturevalue("monkeypatch")
         made = IotJobsBench(request.getfixturevalue("aws"), tmp_path, patch)
     else:
-        made = {"spool": SpoolBench, "ssh": SshBench}[request.param](tmp_path)
+        made = FOLDERS[request.param](tmp_path)
     made.join(*DEVICES)
     yield made
     made.close()

@@ -13,12 +13,16 @@ from typing import Protocol
 from urllib.parse import quote
 
 import pytest
+from simulators.identities import START
 from simulators.iotthings import Plant, eventually
 from simulators.ministack import Account
 from simulators.sshfleet import SshFleet
+from simulators.ssmfake import FakeSsm
 
-from ota.couriers import sqs_reports
+from ota.aws.api import Api
+from ota.couriers import sqs_reports, ssm_calls
 from ota.couriers.spool import Spool
+from ota.couriers.ssm import Options, Ssm
 from ota.ports import Courier
 from signing import strict
 
@@ -142,6 +146,39 @@ class SshBench(FolderBench):
 
     def close(self) -> None:
         self.fleet.close()
+
+
+class SsmBench(FolderBench):
+    """A Systems Manager on loopback, and nodes that run its commands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fake = FakeSsm(folder).__enter__()
+        self._patch = pytest.MonkeyPatch()
+        self.fake.use(self._patch)
+
+    def courier(self) -> Courier:
+        api = Api(ssm_calls.CALLS, ssm_calls.ROLE, rates=dict.fromkeys(ssm_calls.CALLS, 1000.0))
+        options = Options(visit=0.0, visit_max=0.0, look=False, patience=1.0, wait=0)
+        nodes, folder = self.fake.node_ids, self.folder / "state" / "ssm"
+        return Ssm(api, nodes, folder, lambda: START, options)
+
+    def join(self, *devices: str) -> None:
+        for device in devices:
+            self.fake.join(device)
+
+    def spool(self, device: str) -> Path:
+        return self.fake.node(device).folder / "spool"
+
+    def lose(self, device: str) -> None:
+        self.fake.node(device).ping = "ConnectionLost"
+
+    def quarantine(self, device: str) -> list[tuple[bytes, str]]:
+        return list(set_aside(self.folder / "state" / "ssm", device))
+
+    def close(self) -> None:
+        self._patch.undo()
+        self.fake.__exit__()
 
 
 class IotJobsBench:

@@ -1,0 +1,401 @@
+"""The courier ``ssm``: hints and reports through commands of AWS Systems Manager.
+
+A command runs the pinned hint document (``ssm_document.py``) on up to 50 nodes at once; its answer
+is read from each node's output. Visits, memory and pacing are those of every courier that can only
+run a command (``visiting.py``); what is different here is that an answer comes later:
+
+1. take the answers of commands on their way;
+2. send new ones to devices that are due and not busy, grouped by what they are to be told;
+3. take the answers of those that were quick.
+
+Nothing that Systems Manager says is an outcome: a node that is offline, a delivery that timed out
+or a command that failed makes a device unreachable for now, with the reason. ``MaxErrors`` is 100 %
+by default, for the same reason: unsigned states must not stop a batch.
+
+>>> courier = Ssm(api, nodes, folder, clock, Options(prefix="ota"))
+>>> courier.dispatch(order)
+{'press-09': 'ssm-offline: mi-0a1b is ConnectionLost'}
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from ota.aws.api import Api, Said
+from ota.aws.errors import shown
+from ota.couriers import relay_answer, ssm_document, visiting
+from ota.couriers.ssm_commands import Book, Command
+from ota.couriers.ssm_document import ACKS, WAIT, Pinned
+from ota.couriers.visit_memory import Memory
+from ota.couriers.visiting import Came, Pace, Visiting
+from ota.errors import OtaError, Outage, Refusal
+from ota.ports import Clock, Delivery, Order
+from signing import strict
+
+BATCH: Final = 50
+"""Instance ids of one SendCommand."""
+_PENDING: Final = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
+_TICK: Final = 0.5
+Nodes = Callable[[Sequence[str]], Mapping[str, str]]
+"""Devices -> their managed nodes (``mi-...``, ``i-...``); one without a node is left out."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """``delivery``, ``patience``, ``visit`` and ``visit_max`` in seconds.
+
+    ``delivery``: how long a command waits for an offline node. ``patience``: how long one
+    ``collect`` waits for quick answers. ``calendars``: names or ARNs of Change Calendars.
+    ``wait``: how long the relay waits for a report after a hint. ``look``: have the relay look at once where no agent runs.
+    """
+
+    prefix: str = "ota"
+    max_concurrency: str = "100%"
+    max_errors: str = "100%"
+    delivery: int = 600
+    patience: float = 5.0
+    wait: int = WAIT
+    visit: float = 10.0
+    visit_max: float = 300.0
+    config: str = ""
+    look: bool = True
+    calendars: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """What one command tells: the same to every node of it."""
+
+    order: str = ""
+    rollout: str = ""
+    cancels: tuple[str, ...] = ()
+
+
+class Ssm(Visiting):
+    """Implements ``ports.Courier`` and ``ports.Follower``; see the module."""
+
+    def __init__(
+        self,
+        api: Api,
+        nodes: Nodes,
+        folder: Path,
+        clock: Clock,
+        options: Options,
+    ) -> None:
+        super().__init__("ssm", Memory(folder), clock, Pace(options.visit, options.visit_max))
+        self._api, self._nodes, self._options = api, nodes, options
+        self._book = Book(folder)
+
+    @cached_property
+    def document(self) -> Pinned:
+        """The hint document, made and compared once for each process."""
+        return ssm_document.ensure(self._api, self._options.prefix)
+
+    # -- the port --------------------------------------------------------------------------------
+    def dispatch(self, order: Order) -> Mapping[str, str]:
+        """Send the hint to each device's node; idempotent on the order's id.
+
+        Returns device -> reason for those that have no node, or whose node is offline; they are
+        tried again while the order lives. Raises ``Malformed``, ``Outage`` (``calendar-closed``
+        and those of AWS), ``Refusal("ssm-document")``; nothing is sent then.
+        """
+        again = any(order.id in self._memory.load(d).orders for d in _checked(order))
+        waiting = self._intend(order)
+        now = self._clock()
+        self._open_calendar(now)
+        if again and waiting:
+            for command in self._lost(order, waiting, now):
+                self._book.put(command)
+        busy = self._book.busy()
+        missed = self._send_all([d for d in waiting if d not in busy], now)
+        self._take_answers()
+        return visiting.reasons(missed)
+
+    def cancel(self, order: Order) -> None:
+        """Withdraw the hint at the next visit, and stop commands that still carry it."""
+        super().cancel(order)
+        for command in self._book.all():
+            if command.order == order.id and set(command.devices.values()) <= set(order.devices):
+                self._api.call("CancelCommand", command.id, CommandId=command.id)
+
+    def collect(self, limit: int) -> Sequence[Delivery]:
+        """Take answers, visit what is due, take quick answers; then what was not acknowledged."""
+        self._take_answers()
+        now = self._clock()
+        busy = self._book.busy()
+        due = [d for d in self._due(now) if d not in busy]
+        if due:
+            self._send_all(due, now)
+            until = time.monotonic() + self._options.patience
+            while self._take_answers() and time.monotonic() < until:
+                time.sleep(_TICK)
+        return self._deliveries(limit)
+
+    # -- sending ---------------------------------------------------------------------------------
+    def _open_calendar(self, now: datetime) -> None:
+        """``Outage`` (``calendar-closed``) while a Change Calendar says no."""
+        names = self._options.calendars
+        if not names:
+            return
+        found = self._api.call(
+            "GetCalendarState", ",".join(names), CalendarNames=list(names), AtTime=strict.stamp(now)
+        )
+        if found.get("State") != "OPEN":
+            then = shown(found.get("NextTransitionTime", ""), 40)
+            raise Outage(
+                f"a Change Calendar is closed{f' until {then}' if then else ''}",
+                code="calendar-closed",
+                subject=",".join(names),
+                remedy="it is tried again at the next step; ota rollout status",
+            )
+
+    def _send_all(self, devices: Sequence[str], now: datetime) -> dict[str, OtaError]:
+        """Send to each what it is to be told; those without a node that listens, and why."""
+        nodes = {d: node for d, node in self._nodes(devices).items() if node}
+        missed: dict[str, OtaError] = {
+            d: Outage(
+                f"{d} has no managed node",
+                code="ssm-no-node",
+                subject=d,
+                remedy=f"ota fleet sync ssm, or: ota fleet label {d} ssm-node=mi-...",
+            )
+            for d in devices
+            if d not in nodes
+        }
+        for errand, group in self._grouped([d for d in devices if d in nodes], now).items():
+            for start in range(0, len(group), BATCH):
+                batch = {nodes[d]: d for d in group[start : start + BATCH]}
+                missed |= self._send(errand, batch, now)
+        for device, error in missed.items():
+            self._failed(device, error, now)
+        return missed
+
+    def _grouped(self, devices: Sequence[str], now: datetime) -> dict[_Errand, list[str]]:
+        groups: dict[_Errand, list[str]] = {}
+        for device in devices:
+            known = self._memory.load(device)
+            order, rollout = next(iter(known.hints(now).items()), ("", ""))
+            errand = _Errand(order, rollout, tuple(known.cancels()[:ACKS]))
+            groups.setdefault(errand, []).append(device)
+        return groups
+
+    def _send(self, errand: _Errand, batch: dict[str, str], now: datetime) -> dict[str, OtaError]:
+        offline = self._offline(batch)
+        live = {node: device for node, device in batch.items() if node not in offline}
+        if live:
+            acks = self._acks(live.values())
+            found = self._api.call(
+                "SendCommand",
+                f"document/{self.document.name}",
+                DocumentName=self.document.name,
+                DocumentVersion=self.document.version,
+                DocumentHash=self.document.sha256,
+                DocumentHashType="Sha256",
+                InstanceIds=list(live),
+                Comment=_comment(errand.order, live.values()),
+                TimeoutSeconds=self._options.delivery,
+                MaxConcurrency=self._options.max_concurrency,
+                MaxErrors=self._options.max_errors,
+                Parameters=self._parameters(errand, acks, live),
+            )["Command"]
+            self._book.put(
+                Command(
+                    id=str(found["CommandId"]),
+                    devices=live,
+                    order=errand.order,
+                    acks=acks,
+                    cancels=errand.cancels,
+                    sent=strict.stamp(now),
+                    ends=strict.stamp(now + timedelta(seconds=self._options.delivery + 300)),
+                )
+            )
+        return {batch[node]: error for node, error in offline.items()}
+
+    def _parameters(
+        self, errand: _Errand, acks: Sequence[str], live: Mapping[str, str]
+    ) -> dict[str, list[str]]:
+        """One list of one text for each; ``Device`` only where one device is meant."""
+        device = next(iter(live.values())) if len(live) == 1 else "-"
+        return {
+            "Order": [errand.order],
+            "Rollout": [errand.rollout],
+            "Acks": [" ".join(acks)],
+            "Cancels": [" ".join(errand.cancels)],
+            "Device": [device],
+            "Wait": [str(self._options.wait if errand.order else 0)],
+            "Look": ["yes" if self._options.look else "no"],
+            "Config": [self._options.config],
+        }
+
+    def _acks(self, devices: Any) -> tuple[str, ...]:
+        """Reports that are safe here, of all these devices together.
+
+        A name holds a counter and eight digits of a hash, so one device's name is not another's;
+        one that is not there is passed over.
+        """
+        names = [name for device in devices for name in self._memory.load(device).acks]
+        return tuple(dict.fromkeys(names))[:ACKS]
+
+    def _offline(self, batch: Mapping[str, str]) -> dict[str, OtaError]:
+        """Nodes that Systems Manager does not know, or does not hear."""
+        found = self._api.call(
+            "DescribeInstanceInformation",
+            "*",
+            Filters=[{"Key": "InstanceIds", "Values": list(batch)}],
+            MaxResults=BATCH,
+        )
+        status = {
+            str(row.get("InstanceId")): str(row.get("PingStatus", ""))
+            for row in found.get("InstanceInformationList", [])
+        }
+        return {
+            node: Outage(
+                f"{node} is {shown(status.get(node, '') or 'not managed in this region', 60)}",
+                code="ssm-offline",
+                subject=batch[node],
+                remedy="look at the machine: is amazon-ssm-agent running, can it reach AWS?",
+            )
+            for node in batch
+            if status.get(node) != "Online"
+        }
+
+    def _lost(self, order: Order, waiting: Sequence[str], now: datetime) -> Iterator[Command]:
+        """Commands of this order that were sent just before a crash and not written down."""
+        known = {command.id for command in self._book.all()}
+        nodes = dict(self._nodes(waiting))
+        since = strict.stamp(now - timedelta(hours=1))
+        found = self._api.call(
+            "ListCommands",
+            "*",
+            Filters=[
+                {"key": "DocumentName", "value": self.document.name},
+                {"key": "InvokedAfter", "value": since},
+            ],
+            MaxResults=50,
+        )
+        for row in found.get("Commands", []):
+            devices = {n: d for d, n in nodes.items() if n in row.get("InstanceIds", [])}
+            said = str(row.get("Comment", ""))
+            if devices and str(row["CommandId"]) not in known and said.startswith(f"{order.id} "):
+                yield Command(
+                    id=str(row["CommandId"]),
+                    devices=devices,
+                    order=order.id,
+                    sent=strict.stamp(now),
+                    ends=strict.stamp(now + timedelta(seconds=self._options.delivery + 300)),
+                )
+
+    # -- answers -----------------------------------------------------------------------------------
+    def _take_answers(self) -> bool:
+        """Take what has come; whether something is still on its way that may come soon."""
+        now = self._clock()
+        soon = False
+        for command in self._book.all():
+            done = list(self._invocations(command, now))
+            if command.over(now):
+                for node in command.open():
+                    if node not in done:
+                        self._silent(command, node, now)
+                        done.append(node)
+            left = command.finished(done)
+            if done:
+                self._book.put(left)
+            soon = soon or bool(left.open())
+        return soon
+
+    def _invocations(self, command: Command, now: datetime) -> Iterator[str]:
+        """Nodes of a command whose answer was taken just now."""
+        waiting = set(command.open())
+        token: dict[str, str] = {}
+        while True:
+            try:
+                page = self._api.call(
+                    "ListCommandInvocations",
+                    "*",
+                    expects=("InvalidCommandId",),
+                    CommandId=command.id,
+                    MaxResults=BATCH,
+                    **token,
+                )
+            except Said:
+                return  # not there yet, or not any more: its end decides
+            for row in page.get("CommandInvocations", []):
+                node = str(row.get("InstanceId"))
+                if (
+                    node in waiting
+                    and row.get("Status") not in _PENDING
+                    and self._take(command, node, row, now)
+                ):
+                    yield node
+            if not page.get("NextToken"):
+                return
+            token = {"NextToken": page["NextToken"]}
+
+    def _take(self, command: Command, node: str, row: Mapping[str, Any], now: datetime) -> bool:
+        """One node's answer into the books; False when it can not be read yet."""
+        device = command.devices[node]
+        try:
+            said = self._api.call(
+                "GetCommandInvocation",
+                "*",
+                expects=("InvocationDoesNotExist",),
+                CommandId=command.id,
+                InstanceId=node,
+            )
+        except Said:
+            return False
+        out = str(said.get("StandardOutputContent", "")).encode()
+        detail = str(row.get("StatusDetails") or row.get("Status", ""))
+        try:
+            answer = self._answer(device, detail, out, said)
+        except (Outage, Refusal) as e:
+            self._failed(device, e, now)
+            return True
+        mine = set(self._memory.load(device).acks)
+        told = [*([command.order] if command.order else []), *command.cancels]
+        acked = tuple(name for name in command.acks if name in mine)
+        self._came(device, Came(told, acked, answer.reports, answer.more), now)
+        return True
+
+    def _answer(
+        self, device: str, detail: str, out: bytes, said: Mapping[str, Any]
+    ) -> relay_answer.Answer:
+        if detail == "Success":
+            return relay_answer.read(out, device, "ssm-output", f"ota fleet show {device}")
+        last = shown(said.get("StandardErrorContent", "") or detail, 200)
+        missing = int(said.get("ResponseCode", -1) or -1) in {126, 127}
+        other = Outage(
+            f"{device}: {detail}: {last}",
+            code="agent-missing" if missing else _code(detail),
+            subject=device,
+            remedy="aws ssm get-command-invocation; is the agent installed there?",
+        )
+        raise relay_answer.failed(out, device, other)
+
+    def _silent(self, command: Command, node: str, now: datetime) -> None:
+        device = command.devices[node]
+        error = Outage(f"{node} did not answer {command.id}", code="ssm-silent", subject=device)
+        self._failed(device, error, now)
+
+
+def _checked(order: Order) -> Sequence[str]:
+    visiting.checked(order)
+    return order.devices
+
+
+def _code(detail: str) -> str:
+    """``DeliveryTimedOut`` -> ``ssm-delivery-timed-out``."""
+    words = "".join(f"-{c.lower()}" if c.isupper() else c for c in detail if c.isalpha())
+    return f"ssm{words[:60]}" if words else "ssm-command"
+
+
+def _comment(order: str, devices: Any) -> str:
+    """At most 100 characters; the order's id is looked for here after a crash."""
+    digest = strict.digest("\n".join(sorted(devices)).encode())[:8]
+    return f"{order} {digest}" if order else f"ota visit {digest}"
