@@ -27,20 +27,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from ota.aws.api import Api, Said
+from ota.aws.api import Api
 from ota.aws.errors import shown
-from ota.couriers import relay_answer, ssm_document, visiting
+from ota.couriers import relay_answer, ssm_answers, ssm_document, visiting
 from ota.couriers.ssm_commands import Book, Command
 from ota.couriers.ssm_document import ACKS, WAIT, Pinned
 from ota.couriers.visit_memory import Memory
 from ota.couriers.visiting import Came, Pace, Visiting
-from ota.errors import OtaError, Outage, Refusal
+from ota.errors import OtaError, Outage
 from ota.ports import Clock, Delivery, Order
 from signing import strict
 
 BATCH: Final = 50
 """Instance ids of one SendCommand."""
-_PENDING: Final = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
 _TICK: Final = 0.5
 Nodes = Callable[[Sequence[str]], Mapping[str, str]]
 """Devices -> their managed nodes (``mi-...``, ``i-...``); one without a node is left out."""
@@ -297,102 +296,34 @@ class Ssm(Visiting):
         now = self._clock()
         soon = False
         for command in self._book.all():
-            done = list(self._invocations(command, now))
+            came = dict(ssm_answers.fetch(self._api, command))
             if command.over(now):
                 for node in command.open():
-                    if node not in done:
-                        self._silent(command, node, now)
-                        done.append(node)
-            left = command.finished(done)
-            if done:
+                    came.setdefault(node, ssm_answers.silent(command, node))
+            for node, answer in came.items():
+                self._taken(command, command.devices[node], answer, now)
+            left = command.finished(list(came))
+            if came:
                 self._book.put(left)
             soon = soon or bool(left.open())
         return soon
 
-    def _invocations(self, command: Command, now: datetime) -> Iterator[str]:
-        """Nodes of a command whose answer was taken just now."""
-        waiting = set(command.open())
-        token: dict[str, str] = {}
-        while True:
-            try:
-                page = self._api.call(
-                    "ListCommandInvocations",
-                    "*",
-                    expects=("InvalidCommandId",),
-                    CommandId=command.id,
-                    MaxResults=BATCH,
-                    **token,
-                )
-            except Said:
-                return  # not there yet, or not any more: its end decides
-            for row in page.get("CommandInvocations", []):
-                node = str(row.get("InstanceId"))
-                if (
-                    node in waiting
-                    and row.get("Status") not in _PENDING
-                    and self._take(command, node, row, now)
-                ):
-                    yield node
-            if not page.get("NextToken"):
-                return
-            token = {"NextToken": page["NextToken"]}
-
-    def _take(self, command: Command, node: str, row: Mapping[str, Any], now: datetime) -> bool:
-        """One node's answer into the books; False when it can not be read yet."""
-        device = command.devices[node]
-        try:
-            said = self._api.call(
-                "GetCommandInvocation",
-                "*",
-                expects=("InvocationDoesNotExist",),
-                CommandId=command.id,
-                InstanceId=node,
-            )
-        except Said:
-            return False
-        out = str(said.get("StandardOutputContent", "")).encode()
-        detail = str(row.get("StatusDetails") or row.get("Status", ""))
-        try:
-            answer = self._answer(device, detail, out, said)
-        except (Outage, Refusal) as e:
-            self._failed(device, e, now)
-            return True
+    def _taken(
+        self, command: Command, device: str, answer: relay_answer.Answer | OtaError, now: datetime
+    ) -> None:
+        """One node's answer into the books."""
+        if isinstance(answer, OtaError):
+            self._failed(device, answer, now)
+            return
         mine = set(self._memory.load(device).acks)
         told = [*([command.order] if command.order else []), *command.cancels]
         acked = tuple(name for name in command.acks if name in mine)
         self._came(device, Came(told, acked, answer.reports, answer.more), now)
-        return True
-
-    def _answer(
-        self, device: str, detail: str, out: bytes, said: Mapping[str, Any]
-    ) -> relay_answer.Answer:
-        if detail == "Success":
-            return relay_answer.read(out, device, "ssm-output", f"ota fleet show {device}")
-        last = shown(said.get("StandardErrorContent", "") or detail, 200)
-        missing = int(said.get("ResponseCode", -1) or -1) in {126, 127}
-        other = Outage(
-            f"{device}: {detail}: {last}",
-            code="agent-missing" if missing else _code(detail),
-            subject=device,
-            remedy="aws ssm get-command-invocation; is the agent installed there?",
-        )
-        raise relay_answer.failed(out, device, other)
-
-    def _silent(self, command: Command, node: str, now: datetime) -> None:
-        device = command.devices[node]
-        error = Outage(f"{node} did not answer {command.id}", code="ssm-silent", subject=device)
-        self._failed(device, error, now)
 
 
 def _checked(order: Order) -> Sequence[str]:
     visiting.checked(order)
     return order.devices
-
-
-def _code(detail: str) -> str:
-    """``DeliveryTimedOut`` -> ``ssm-delivery-timed-out``."""
-    words = "".join(f"-{c.lower()}" if c.isupper() else c for c in detail if c.isalpha())
-    return f"ssm{words[:60]}" if words else "ssm-command"
 
 
 def _comment(order: str, devices: Any) -> str:
