@@ -128,7 +128,8 @@ class StrictS3(ThreadingHTTPServer):
         self.cut: dict[str, int] = {}
         self.page = 2
         self.least = 5 * 1024 * 1024
-        self.keep = True
+        self.keep = 1 << 40
+        """Bytes of a body that are kept; of longer ones only length and hashes."""
         self.lock = threading.Lock()
         self._came: list[int] = []
         self._left: list[int] = []
@@ -244,7 +245,9 @@ class StrictS3(ThreadingHTTPServer):
     def _put_object(self, request: Request) -> Reply:
         self._check_conditions(request)
         self._check_body(request)
-        made = _stored(request.body if self.keep else b"", request.headers, request.body)
+        made = _stored(
+            request.body if len(request.body) <= self.keep else b"", request.headers, request.body
+        )
         self.objects[request.key] = made
         return Reply(200, b"", {"ETag": made.etag, "x-amz-checksum-sha256": made.checksum})
 
@@ -301,7 +304,7 @@ class StrictS3(ThreadingHTTPServer):
         begun, number = self._begun(request), int(request.query["partNumber"])
         self._check_body(request)
         checksum, tag = _base64(request.body), _etag(request.body)
-        kept = request.body if self.keep else b""
+        kept = request.body if len(request.body) <= self.keep else b""
         begun.parts[number] = (kept, len(request.body), tag, checksum)
         return Reply(200, b"", {"ETag": tag, "x-amz-checksum-sha256": checksum})
 
