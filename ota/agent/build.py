@@ -15,7 +15,7 @@ from ota.agent import time as trusted_time
 from ota.agent.agent import Agent
 from ota.agent.apply import Applier
 from ota.agent.config import Config
-from ota.agent.download import Downloader
+from ota.agent.download import Downloader, DownloadLimits
 from ota.agent.machine import ThisMachine
 from ota.agent.report import Reporter
 from ota.agent.runs import wiping
@@ -25,6 +25,7 @@ from ota.agent.runs.services import Services
 from ota.agent.runs.steps import Steps
 from ota.agent.runs.updating import Updating
 from ota.agent.state import State
+from ota.agent.transfer import Source
 from ota.agent.trust import TrustRoom
 from ota.agent.verdict import WantedRun
 from signing import durable, layout
@@ -38,7 +39,19 @@ def wall_clock() -> datetime:
 
 def downloader(config: Config) -> Downloader:
     """The one way to the store."""
-    return Downloader(config.store, config.state / "downloads", config.download_limits())
+    limits = config.download_limits()
+    return Downloader(_store(config, limits), config.state / "downloads", limits)
+
+
+def _store(config: Config, limits: DownloadLimits) -> str | Source:
+    """The store's URL, or a source for what needs more than that."""
+    if config.aws is None:
+        return config.store
+    from ota.agent.role_credentials import RoleCredentials  # noqa: PLC0415 - where there is a bucket
+    from ota.agent.transfer_s3 import S3Source  # noqa: PLC0415 - the same
+
+    credentials = RoleCredentials(config.aws, connect=limits.connect, read=limits.read)
+    return S3Source(config.store, config.aws, credentials, connect=limits.connect, read=limits.read)
 
 
 def trust_room(config: Config, source: Downloader) -> TrustRoom:

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ota.agent import secret
+from ota.agent import aws_options, secret
+from ota.agent.aws_options import AwsOptions
 from ota.agent.download import DownloadLimits, check_url
-from ota.agent.feeds.options import ON_TOKEN, NoFeedOptions, Options
+from ota.agent.feeds.options import ON_TOKEN, IotJobsOptions, NoFeedOptions, Options
 from ota.agent.options import Argv, Seconds
 from signing import durable, strict
 from signing.errors import Malformed, NotFound, OtaError
@@ -97,6 +98,7 @@ class Config(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     components: dict[str, ComponentConfig]
     feed: Options = NoFeedOptions()
     identity: IdentityConfig = IdentityConfig()
+    aws: AwsOptions | None = None
     poll: Poll = Poll()
     limits: dict[str, int | float] = {}
     may_install: Hook | None = None
@@ -127,7 +129,7 @@ def load(path: Path) -> Config:
             f"there is no {path}", subject=str(path), remedy="ota-agent --config FILE ..."
         )
     try:
-        config = msgspec.convert(tomllib.loads(data.decode()), Config, strict=True)
+        config = _completed(msgspec.convert(tomllib.loads(data.decode()), Config, strict=True))
         _check(config)
     except (
         msgspec.ValidationError,
@@ -141,9 +143,35 @@ def load(path: Path) -> Config:
     return config
 
 
+def _completed(config: Config) -> Config:
+    """With what ``[aws]`` leaves out: the device is the thing, and has one certificate for both."""
+    if config.aws is None:
+        return config
+    feed, aws = config.feed, config.aws
+    known = {"thing": config.device}
+    if isinstance(feed, IotJobsOptions):
+        known |= {"certificate": feed.certificate, "ca": feed.ca}
+        known |= {"thing": feed.thing or config.device, "key": "" if feed.on_token else feed.key}
+    lacking = {name: value for name, value in known.items() if not getattr(aws, name)}
+    aws = msgspec.structs.replace(aws, **lacking)
+    return msgspec.structs.replace(config, aws=aws)
+
+
+def _check_store(config: Config) -> None:
+    if not config.store.startswith("s3://"):
+        check_url(config.store)
+        if config.aws is not None:
+            raise Malformed("aws: only a store of s3:// needs it")
+        return
+    aws_options.check_bucket(config.store)
+    if config.aws is None:
+        raise Malformed("aws: a store of s3:// needs this table")
+    config.aws.check()
+
+
 def _check(config: Config) -> None:
     strict.identifier(config.device, "device")
-    check_url(config.store)
+    _check_store(config)
     if not config.state_dir.startswith("/"):
         raise Malformed(f"state_dir: {config.state_dir!r:.120} is not an absolute path")
     if not config.components:

@@ -64,11 +64,13 @@ class HasRelease(Protocol):
 
 
 class Downloader:
-    """Reads store names below ``base_url``: ``https://``, loopback ``http://``, ``file://``."""
+    """Reads names of a store: a URL (``https://``, loopback ``http://``, ``file://``) or a source."""
 
-    def __init__(self, base_url: str, folder: Path, limits: DownloadLimits | None = None) -> None:
+    def __init__(
+        self, store: str | Source, folder: Path, limits: DownloadLimits | None = None
+    ) -> None:
         self._limits = limits or DownloadLimits()
-        self._source = _source(base_url, self._limits)
+        self._source = _source(store, self._limits) if isinstance(store, str) else store
         self._folder = folder
 
     def metadata(self, name: str, limit: int) -> bytes | None:
@@ -193,7 +195,7 @@ def check_url(url: str) -> None:
     )
     if not allowed or parts.query or parts.fragment or parts.username:
         raise Malformed(
-            f"store: {url!r:.200} must be https://, file:// or loopback http://",
+            f"store: {url!r:.200} must be https://, s3://, file:// or loopback http://",
             remedy="set store in agent.toml",
         )
 

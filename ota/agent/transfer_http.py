@@ -1,105 +1,88 @@
 """A store behind HTTPS (or loopback HTTP): bounded in time even while headers or TLS drip.
 
-urllib3 limits each single read; a server that sends a byte now and then stays within every such
-limit for ever. So each connection also hands a duplicate of its socket to a guard, which shuts
-it down when the request's deadline comes. Redirects are not followed and proxies are those of
-the environment.
+Redirects are not followed and proxies are those of the environment; see ``http_pool.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from urllib.parse import quote
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
+from ota.agent.http_pool import Guard, finish, make_pool
 from signing.errors import Outage
 
 _RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 _MISSING = {403, 404}
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-class _Guard:
-    """Shuts down the sockets of one source when a deadline passes; one request at a time."""
-
-    def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
-        self._timer: threading.Timer | None = None
-        self.expired = False
-
-    def watch(self, sock: socket.socket) -> None:
-        """Remember a new connection by a duplicate: TLS detaches the original."""
-        self._sockets = [*self._sockets[-7:], sock.dup()]
-
-    def arm(self, deadline: float) -> None:
-        """Start the clock of one request."""
-        self.expired = False
-        self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._shut)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def disarm(self) -> None:
-        """End the clock."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _shut(self) -> None:
-        self.expired = True
-        for sock in self._sockets:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._sockets = []
 
 
 class HttpSource:
     """Reads store names below ``base``; implements ``transfer.Source``.
 
-    Names are percent-encoded unless they come ``encoded``.
+    Names are percent-encoded unless they come ``encoded``; ``context`` makes the one for TLS.
     """
 
-    def __init__(self, base: str, *, connect: float, read: float, encoded: bool = False) -> None:
+    def __init__(
+        self,
+        base: str,
+        *,
+        connect: float,
+        read: float,
+        encoded: bool = False,
+        context: Callable[[], ssl.SSLContext | None] = lambda: None,
+    ) -> None:
         self._base = base
         self._encoded = encoded
-        self._guard = _Guard()
-        self._pool = _pool(base, self._guard)
+        self._guard = Guard()
+        self._context = context
         self._timeout = urllib3.Timeout(connect=connect, read=read)
+
+    @cached_property
+    def _pool(self) -> urllib3.PoolManager:
+        """Made with the first request: a missing file of trust is that request's outage."""
+        return make_pool(self._base, self._guard, self._context())
 
     @contextlib.contextmanager
     def open(self, name: str, offset: int, tag: str, deadline: float) -> Iterator[_HttpAnswer]:
         """See ``transfer.Source``."""
-        headers = {"Accept-Encoding": "identity"}
-        if offset and tag:
-            headers |= {"Range": f"bytes={offset}-", "If-Range": tag}
         self._guard.arm(deadline)
         response: BaseHTTPResponse | None = None
         try:
-            try:
-                response = self._pool.request(
-                    "GET",
-                    f"{self._base}/{name if self._encoded else quote(name, safe='/~+:')}",
-                    headers=headers,
-                    preload_content=False,
-                    redirect=False,
-                    retries=False,
-                    timeout=self._timeout,
-                )
-            except (HTTPError, OSError) as e:
-                raise self._outage(name, e) from e
-            yield self._answer(name, response, offset if "Range" in headers else 0)
+            response, asked = self._respond(name, offset if tag else 0, tag)
+            yield self._answer(name, response, asked)
         finally:
             self._guard.disarm()
             if response is not None:
-                _finish(response)
+                finish(response)
+
+    def _respond(self, name: str, offset: int, tag: str) -> tuple[BaseHTTPResponse, int]:
+        """An open response, and the offset that was asked for; how is an adapter's own."""
+        path = name if self._encoded else quote(name, safe="/~+:")
+        ranged = {"Range": f"bytes={offset}-", "If-Range": tag} if offset else {}
+        return self._request("GET", name, f"{self._base}/{path}", ranged), offset
+
+    def _request(
+        self, method: str, name: str, url: str, headers: Mapping[str, str]
+    ) -> BaseHTTPResponse:
+        try:
+            return self._pool.request(
+                method,
+                url,
+                headers={"Accept-Encoding": "identity", **headers},
+                preload_content=False,
+                redirect=False,
+                retries=False,
+                timeout=self._timeout,
+            )
+        except (HTTPError, OSError) as e:
+            raise self._outage(name, e) from e
 
     def _answer(self, name: str, response: BaseHTTPResponse, asked: int) -> _HttpAnswer:
         status = response.status
@@ -158,43 +141,3 @@ class _HttpAnswer:
             return self._response.read1(amount, decode_content=False)
         except (HTTPError, OSError, ValueError) as e:
             raise self._source._outage(self._name, e) from e  # noqa: SLF001 - the same
-
-
-def _finish(response: BaseHTTPResponse) -> None:
-    """Keep the connection only when the answer was read to its end."""
-    done = getattr(response, "length_remaining", None) == 0
-    if not done:
-        response.close()
-    response.release_conn()
-
-
-def _pool(base: str, guard: _Guard) -> urllib3.PoolManager:
-    """A pool whose connections report their sockets to ``guard``."""
-
-    class Plain(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            sock = super()._new_conn()
-            guard.watch(sock)
-            return sock
-
-    class Secure(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            sock = super()._new_conn()
-            guard.watch(sock)
-            return sock
-
-    class PlainPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    parts = urlsplit(base)
-    proxy = None if parts.hostname in _LOOPBACK else getproxies().get(parts.scheme)
-    manager: urllib3.PoolManager
-    if proxy and not proxy_bypass(parts.netloc):
-        manager = urllib3.ProxyManager(proxy, num_pools=2, maxsize=1)
-    else:
-        manager = urllib3.PoolManager(num_pools=2, maxsize=1)
-    manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-    return manager

@@ -263,10 +263,14 @@ class Plant:
         self, devices: Sequence[str], parts: Sequence[Part] = (Part(),), **labels: str
     ) -> None:
         """Provision and register devices."""
-        made = [Gateway(self, device, parts) for device in devices]
+        made = [self.gateway(device, parts) for device in devices]
         joined = self.wiring.join([g.enrol() for g in made], None, labels, "spool")
         assert [j.result for j in joined] == ["registered"] * len(made), joined
         self.devices |= {g.id: g for g in made}
+
+    def gateway(self, device: str, parts: Sequence[Part]) -> Gateway:
+        """A device that is not provisioned yet."""
+        return Gateway(self, device, parts)
 
     def __getitem__(self, device: str) -> Gateway:
         return self.devices[device]

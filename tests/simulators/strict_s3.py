@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fnmatch
 import hashlib
 import re
 import socket
@@ -22,7 +23,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -35,6 +36,7 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from simulators.pki import Authority
 
 REGION = "eu-west-1"
 _NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -52,6 +54,8 @@ class Key:
     secret: str
     token: str = ""
     expires: datetime | None = None
+    reads: tuple[str, ...] | None = None
+    """Keys that it may get, as patterns, and nothing else; None: everything."""
 
 
 @dataclass
@@ -83,6 +87,7 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    by: Key
 
 
 @dataclass(frozen=True)
@@ -209,16 +214,21 @@ class StrictS3(ThreadingHTTPServer):
         action = _ACTIONS[request.operation]
         if request.headers.get("x-amz-expected-bucket-owner", "111122223333") != "111122223333":
             raise self.refuse(403, "AccessDenied")
-        if not self.may(action, request.key):
+        if not self._may(request.by, action, request.key):
             raise self.refuse(403, "AccessDenied", message="Access Denied")
         with self.lock:
             reply: Reply = getattr(self, f"_{_snake(request.operation)}")(request)
             return reply
 
+    def _may(self, who: Key, action: str, key: str) -> bool:
+        if who.reads is None:
+            return self.may(action, key)
+        return action == "s3:GetObject" and any(fnmatch.fnmatchcase(key, p) for p in who.reads)
+
     # -- objects -------------------------------------------------------------------------------
     def _found(self, request: Request) -> Stored:
         if request.key not in self.objects:
-            if not self.may("s3:ListBucket", ""):
+            if not self._may(request.by, "s3:ListBucket", ""):
                 raise self.refuse(403, "AccessDenied", message="Access Denied")
             raise self.refuse(404, "NoSuchKey", Key=request.key)
         return self.objects[request.key]
@@ -359,8 +369,8 @@ class StrictS3(ThreadingHTTPServer):
         return Reply(204)
 
     # -- who asks ------------------------------------------------------------------------------
-    def authenticate(self, method: str, target: str, headers: dict[str, str], body: bytes) -> None:
-        """Raise what S3 says of a request that is not signed as it should be."""
+    def authenticate(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Key:
+        """Who asks; raises what S3 says of a request that is not signed as it should be."""
         match = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
         if match is None:
             raise self.refuse(403, "AccessDenied", message="Access Denied")
@@ -389,6 +399,7 @@ class StrictS3(ThreadingHTTPServer):
         claimed = headers.get("x-amz-content-sha256", "")
         if claimed not in {"UNSIGNED-PAYLOAD", hashlib.sha256(body).hexdigest()}:
             raise self.refuse(400, "XAmzContentSHA256Mismatch")
+        return key
 
     def _signature(
         self,
@@ -422,10 +433,11 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(parts.path).lstrip("/")
         bucket, _, key = path.partition("/")
         query = {n: v[0] for n, v in parse_qs(parts.query, keep_blank_values=True).items()}
-        request = Request(_operation(self.command, key, query), key, query, headers, body)
-        s3 = self.server
+        operation, s3 = _operation(self.command, key, query), self.server
+        request = Request(operation, key, query, headers, body, s3.key)
         try:
-            s3.authenticate(self.command, self.path, headers, body)
+            who = s3.authenticate(self.command, self.path, headers, body)
+            request = replace(request, by=who)
             s3.requests.append(request)
             if bucket != s3.bucket:
                 raise s3.refuse(404, "NoSuchBucket", BucketName=bucket)
@@ -512,8 +524,13 @@ def _xml(text: str) -> Reply:
 
 
 @contextlib.contextmanager
-def strict_s3(context: ssl.SSLContext | None = None) -> Iterator[StrictS3]:
-    """Run it in a thread on a free loopback port; over TLS with ``context``."""
+def strict_s3(authority: Authority | None = None) -> Iterator[StrictS3]:
+    """Run it in a thread on a free loopback port; over TLS with an ``authority``."""
+    context = None
+    if authority is not None:
+        own = authority.issue("s3", server=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(own.certificate, own.key)
     server = StrictS3(context)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

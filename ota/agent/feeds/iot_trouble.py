@@ -8,10 +8,9 @@ are outages: nothing that was to be sent is lost, and the agent polls its store 
 
 from __future__ import annotations
 
-import socket
-import ssl
 from typing import Final, NamedTuple
 
+from ota.agent import mutual_tls
 from signing.errors import Outage
 
 
@@ -69,18 +68,6 @@ TROUBLES: Final[dict[str, Trouble]] = {
     "feed-message": Trouble("the broker sent what nobody can read", "suspect the broker"),
 }
 
-_ALERTS: Final = {
-    "CERTIFICATE_REVOKED": ("feed-certificate-revoked", "the broker says: certificate revoked"),
-    "CERTIFICATE_EXPIRED": ("feed-certificate-expired", "the broker says: certificate expired"),
-    "UNKNOWN_CA": ("feed-certificate-refused", "the broker does not know who signed it"),
-    "BAD_CERTIFICATE": ("feed-certificate-refused", "the broker says: bad certificate"),
-    "CERTIFICATE_UNKNOWN": ("feed-certificate-refused", "the broker does not take it"),
-    "CERTIFICATE_REQUIRED": ("feed-certificate-refused", "the broker got no certificate"),
-    "ACCESS_DENIED": ("feed-certificate-refused", "the broker says: access denied"),
-}
-_NOT_THEN: Final = {9: "is not valid yet", 10: "has expired"}
-"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
-_BROKEN: Final = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 _THROTTLED: Final = {0x89, 0x93, 0x96, 0x97, 0x9F}
 """Busy, receive maximum, message rate, quota, connection rate (MQTT 5.0, section 2.4)."""
 FAILS: Final = 0x80
@@ -96,28 +83,8 @@ def outage(code: str, message: str, *, subject: str = "", remedy: str = "") -> O
 
 def connection(error: OSError, where: str) -> Outage:
     """A connection that did not come about, or that broke; ``where`` is HOST:PORT."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        code, words = _unverified(error)
-    elif isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, *_BROKEN)):
-        code, words = "feed-closed", "closed without a word"
-    elif isinstance(error, ssl.SSLError):
-        reason = error.reason or type(error).__name__
-        alert = next((a for a in _ALERTS if a in reason), "")
-        code, words = _ALERTS.get(alert, ("feed-tls", f"no TLS with it: {reason}"))
-    elif isinstance(error, TimeoutError):
-        code, words = "feed-unreachable", "nobody answers"
-    elif isinstance(error, socket.gaierror):
-        code, words = "feed-unreachable", "the name is not known"
-    else:
-        code = "feed-unreachable"
-        words = error.strerror or str(error)[:200] or type(error).__name__
-    return outage(code, f"{where}: {words}", subject=where)
-
-
-def _unverified(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
-    if error.verify_code in _NOT_THEN:
-        return "feed-clock", f"its certificate {_NOT_THEN[error.verify_code]} at this device's time"
-    return "feed-tls", f"its certificate is not to be trusted: {error.verify_message}"
+    kind, words = mutual_tls.classify(error)
+    return outage(f"feed-{kind}", f"{where}: {words}", subject=where)
 
 
 def reason(value: int, name: str, what: str, action: str) -> Outage:
