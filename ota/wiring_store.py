@@ -29,6 +29,7 @@ def make(settings: Settings) -> ArtifactStore:
         bucket_key=table.bucket_key,
         owner=table.owner,
         storage_class=table.storage_class,
+        region=settings.aws.region,
     )
     return S3Store(place, settings.state / "uploads")
 

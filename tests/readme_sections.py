@@ -27,7 +27,7 @@ if __name__ == "__main__":
 from rules import RULES  # noqa: E402 - the same folder, on the path of scripts and of pytest
 from threats import THIEVES, THREATS  # noqa: E402 - the same
 
-from ota.agent import config, health  # noqa: E402 - the path is set just above
+from ota.agent import aws_options, aws_trouble, config, health  # noqa: E402 - the path is set just above
 from ota.agent import states as agent_states  # noqa: E402 - the same
 from ota.agent.download import DownloadLimits  # noqa: E402 - the same
 from ota.agent.feeds import options as feed_options  # noqa: E402 - the same
@@ -44,7 +44,8 @@ _SECTION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.
 CONFIG = {
     "device": "its id, of `[A-Za-z0-9:_-]`, at most 128",
     "state_dir": "absolute; the agent's own folder: identity, trust, journal, downloads",
-    "store": "where it fetches: `https://`, loopback `http://`, or `file://`",
+    "store": "where it fetches: `https://`, `s3://BUCKET/PREFIX` with `[aws]`, loopback `http://`, or "
+    "`file://`",
     "reboot": "argv that reboots, for installers that ask for it; without it somebody else does",
     "service_manager": "argv of a program that knows services; systemd or `service` without it",
     "package_manager": "argv of a program that knows packages; the system's own without it",
@@ -70,6 +71,14 @@ CONFIG = {
     "feed.timeout": "of one question to the broker",
     "feed.keepalive": "of the MQTT connection",
     "feed.start_jitter": "random share of it before the first connection of `run`",
+    "aws.region": "`s3://` only, like all of `[aws]`: the bucket's region",
+    "aws.credentials_endpoint": "`aws iot describe-endpoint --endpoint-type iot:CredentialProvider`",
+    "aws.role_alias": "whose role may read the bucket",
+    "aws.thing": "the device's id, or `feed.thing`, where it is left out",
+    "aws.certificate": "absolute; `feed.certificate` where it is left out",
+    "aws.key": "absolute, mode 0600; `feed.key` where it is left out and a file",
+    "aws.ca": "absolute; who vouches for both endpoints; `feed.ca`, else the system's own list",
+    "aws.s3_endpoint": "`https://HOST`, where S3 is reached another way than by its own name",
     "poll.interval": "between looks without a hint",
     "poll.jitter": "a random share of the interval, added to it",
     "limits.minimum_rate": "bytes per second over the window; slower is an outage",
@@ -166,13 +175,14 @@ def _default(value: Any) -> str:
 def agent_toml() -> str:
     """Every key of agent.toml."""
     found: dict[str, str] = {}
-    tables = ("components", "feed", "identity", "poll", "limits", "may_install")
+    tables = ("components", "feed", "aws", "identity", "poll", "limits", "may_install")
     found.update(fields(config.Config, skip=tables))
     found["feed.kind"] = f'`"{config.NoFeedOptions().kind}"`'
     for name, kind in (
         ("identity", config.IdentityConfig),
         ("feed", feed_options.SpoolOptions),
         ("feed", feed_options.IotJobsOptions),
+        ("aws", aws_options.AwsOptions),
         ("poll", config.Poll),
         ("limits", DownloadLimits),
         ("may_install", config.Hook),
@@ -241,6 +251,12 @@ def refusals() -> str:
     """The table of refusals."""
     rows = [(f"`{code}`", row.cause, row.remedy) for code, row in REFUSALS.items()]
     return table(("refusal", "cause", "what to do"), rows)
+
+
+def aws_troubles() -> str:
+    """What can be wrong between a device and AWS."""
+    rows = [(f"`{code}`", row.cause, row.remedy) for code, row in aws_trouble.TROUBLES.items()]
+    return table(("code", "cause", "what to do"), rows)
 
 
 def rollout_diagram() -> str:
@@ -326,6 +342,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "health-options": health_options,
     "exit-codes": exit_codes,
     "refusals": refusals,
+    "aws-troubles": aws_troubles,
     "rules": rules,
     "thieves": thieves,
     "threats": threats,

@@ -30,6 +30,7 @@ import readme_sections
 import typer
 
 from ota import settings
+from ota.agent import build as agent_build
 from ota.agent import config as agent_config
 from ota.agent import parts
 from ota.agent.main import parser
@@ -238,6 +239,28 @@ def check_agent(block: Block, folder: Path) -> None:
     assert not made["os"].keeps
 
 
+def check_agent_bucket(block: Block, folder: Path) -> None:
+    """As ``ota-agent`` reads it: a source is made, nothing is asked."""
+    path = folder / "agent.toml"
+    path.write_text(block.text)
+    config = agent_config.load(path)
+    assert config.aws is not None
+    assert config.aws.thing == config.device
+    agent_build.downloader(config)
+
+
+def check_settings_bucket(block: Block, folder: Path) -> None:
+    """As ``ota`` reads it."""
+    (folder / "ota.toml").write_text(block.text)
+    found = settings.load(folder, {})
+    assert (found.store, found.bucket.bucket, found.bucket.prefix) == (
+        None,
+        "example-ota-store",
+        "plant",
+    )
+    assert found.bucket.kms_key == "alias/ota-store"
+
+
 def check_settings(block: Block, folder: Path) -> None:
     """As ``ota`` reads it."""
     (folder / "ota.toml").write_text(block.text)
@@ -321,7 +344,9 @@ UNIT_KEYS = {
 """The keys of systemd.unit(5) that the examples use, for machines without systemd-analyze."""
 CHECKS = {
     "agent.toml": check_agent,
+    "agent-bucket.toml": check_agent_bucket,
     "ota.toml": check_settings,
+    "ota-bucket.toml": check_settings_bucket,
     "image.toml": check_policy,
     "director.toml": check_policy,
     "rollout.toml": check_policy,

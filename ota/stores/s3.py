@@ -66,7 +66,7 @@ class S3Store:
         with self._bucket.translated("get_object", name), closing(answer["Body"]) as body:
             data = bytes(body.read())
         if len(data) != wanted:
-            raise Outage(f"{name}: cut after {len(data)} bytes", code="s3-unreachable")
+            raise Outage(f"{name}: cut after {len(data)} bytes", code="aws-unreachable")
         return data
 
     def digest(self, name: str) -> tuple[int, str] | None:
@@ -152,7 +152,7 @@ class S3Store:
         if length > limit:
             raise Refusal("oversize", f"{name} is longer than {limit} bytes", subject=name)
         if len(data) != length:
-            raise Outage(f"{name}: cut after {len(data)} bytes", code="s3-unreachable")
+            raise Outage(f"{name}: cut after {len(data)} bytes", code="aws-unreachable")
         return data, str(answer["ETag"])
 
     def _holds(self, name: str, data: bytes) -> bool:

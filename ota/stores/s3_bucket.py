@@ -47,7 +47,7 @@ class Place:
 
     ``sse``: ``AES256``, ``aws:kms``, ``aws:kms:dsse``, or "" for the bucket's own default.
     ``owner``: the account that must own the bucket; S3 refuses every call otherwise.
-    ``storage_class``: of images only; metadata is small and read often.
+    ``storage_class``: of images only; metadata is small and read often. ``region`` "": boto3's own.
     """
 
     bucket: str
@@ -57,6 +57,7 @@ class Place:
     bucket_key: bool = True
     owner: str = ""
     storage_class: str = ""
+    region: str = ""
 
 
 class Bucket:
@@ -160,7 +161,7 @@ class Bucket:
     # -- the client ----------------------------------------------------------------------------
     @cached_property
     def _client(self) -> Any:
-        return client("s3")
+        return client("s3", region=self._place.region)
 
     @contextlib.contextmanager
     def _translated(self, operation: str, key: str) -> Iterator[None]:
@@ -178,7 +179,7 @@ class Bucket:
     def _identity(self) -> str:
         """The ARN of these credentials, or "" where it can not be learnt."""
         try:
-            return str(client("sts").get_caller_identity()["Arn"])
+            return str(client("sts", region=self._place.region).get_caller_identity()["Arn"])
         except (OtaError, boto.ClientError, boto.BotoCoreError, KeyError):
             return ""
 

@@ -169,10 +169,11 @@ def test_a_full_table_is_taken(ota: Ota) -> None:
     (ota.folder / "ota.toml").write_text(
         "[store]\nurl = 's3://updates/eu/plant-7/'\nowner = '111122223333'\nsse = 'aws:kms'\n"
         "kms_key = 'alias/ota-store'\nbucket_key = false\nstorage_class = 'INTELLIGENT_TIERING'\n"
+        "[aws]\nregion = 'eu-central-1'\n"
     )
     store = ota.wiring().store
     assert isinstance(store, S3Store)
     place = store._bucket._place
     assert (place.bucket, place.prefix, place.owner) == ("updates", "eu/plant-7", "111122223333")
     assert (place.sse, place.kms_key, place.bucket_key) == ("aws:kms", "alias/ota-store", False)
-    assert place.storage_class == "INTELLIGENT_TIERING"
+    assert (place.storage_class, place.region) == ("INTELLIGENT_TIERING", "eu-central-1")

@@ -95,6 +95,43 @@ def test_keys_on_tokens_are_named_with_their_pins_by_reference(tmp_path: Path) -
     assert found.identity.key == "hsm:1"
 
 
+BUCKET = (
+    GOOD.replace("https://updates.example", "s3://updates/plant-7")
+    + """
+[aws]
+region = "eu-west-1"
+credentials_endpoint = "c1abc.credentials.iot.eu-west-1.amazonaws.com"
+role_alias = "ota-device"
+certificate = "/etc/ota-agent/tls.pem"
+key = "/etc/ota-agent/tls.key"
+"""
+)
+
+
+def test_a_bucket_needs_little(tmp_path: Path) -> None:
+    """The thing is the device, where it is left out."""
+    found = read(tmp_path, BUCKET).aws
+    assert found is not None
+    assert (found.thing, found.ca, found.s3_endpoint) == ("press-07", "", "")
+
+
+def test_a_bucket_takes_the_feeds_certificate(tmp_path: Path) -> None:
+    """One certificate for both, unless the owner says otherwise; a key on a token does not serve."""
+    kind = '[feed]\nkind = "none"\n'
+    feed = IOT[IOT.index("[feed]") :]
+    lines = ("certificate =", "key =")
+    short = "".join(x for x in BUCKET.splitlines(True) if not x.startswith(lines))
+    found = read(tmp_path, short.replace(kind, feed)).aws
+    assert found is not None
+    assert (found.certificate, found.key) == ("/etc/ota-agent/iot.pem", "/etc/ota-agent/iot.key")
+    own = read(tmp_path, BUCKET.replace(kind, feed)).aws
+    assert own is not None
+    assert own.certificate == "/etc/ota-agent/tls.pem"
+    token = TOKEN[TOKEN.index("[feed]") :] + 'pin = "env:PIN"\n'
+    with pytest.raises(Malformed, match=r"aws: key"):
+        read(tmp_path, short.replace(kind, token))
+
+
 WRONG = {
     "not toml": ("device = ", "agent.toml"),
     "not text": (b"\xff\xfe", "agent.toml"),
@@ -161,6 +198,19 @@ WRONG = {
     "no window": (GOOD + "[limits]\nwindow = 0\n", "limits"),
     "no number": (GOOD + "[limits]\nread = nan\n", "limits"),
     "negative rate": (GOOD + "[limits]\nminimum_rate = -1\n", "limits"),
+    "bucket without aws": (BUCKET[: BUCKET.index("[aws]")], "aws"),
+    "aws without bucket": (BUCKET.replace("s3://updates", "https://updates"), "aws"),
+    "bucket": (BUCKET.replace("s3://updates", "s3://Up"), "store"),
+    "prefix": (BUCKET.replace("plant-7", "../plant-7"), "store"),
+    "region": (BUCKET.replace('"eu-west-1"', '"Dublin"'), "aws.region"),
+    "provider": (BUCKET.replace("c1abc.", "https://c1abc."), "aws.credentials_endpoint"),
+    "alias": (BUCKET.replace("ota-device", "ota/device"), "aws.role_alias"),
+    "thing of aws": (f'{BUCKET}thing = "a b"\n', "aws.thing"),
+    "relative file": (BUCKET.replace("/etc/ota-agent/tls.key", "tls.key"), "aws: key"),
+    "relative list": (f'{BUCKET}ca = "ca.pem"\n', "aws: ca"),
+    "clear text": (f'{BUCKET}s3_endpoint = "http://s3.example"\n', "aws.s3_endpoint"),
+    "endpoint path": (f'{BUCKET}s3_endpoint = "https://s3.example/x"\n', "aws.s3_endpoint"),
+    "secret": (f'{BUCKET}secret_key = "x"\n', "secret_key"),
     "deep": ("device = " + "[" * 100_000, "agent.toml"),
     "huge": (GOOD + "#" * 300_000, "agent.toml"),
 }
