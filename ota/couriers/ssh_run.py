@@ -29,7 +29,7 @@ FLOOD: Final = 64 * 1024 * 1024
 _KILL: Final = 10
 _SLACK: Final = 15.0
 _PIECE: Final = 256 * 1024
-_LINGER: Final = 2.0
+_LINGER: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,10 @@ def run(
     except (OSError, EOFError, paramiko.SSHException) as e:
         raise Outage(f"{name}: the connection ended: {e}", code="ssh-lost") from e
     late = time.monotonic() >= until - _SLACK
-    if status in {124, 137} or (status < 0 and late):
+    killed = status == 137 or (status < 0 and transport.is_active())
+    if status == 124 or (killed and late):
         raise _over(name, timeout)
-    if status < 0 and transport.is_active():
+    if killed:
         raise Outage(f"{name}: something killed it over there", code="ssh-killed")
     if status < 0:
         raise Outage(f"{name}: the connection ended before it did", code="ssh-lost")

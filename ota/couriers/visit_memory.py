@@ -58,6 +58,15 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reason: str = ""
     pushed: str = ""
 
+    def check(self) -> None:
+        """``Malformed`` where a time or an order id is none."""
+        times = [self.due, self.seen, *(e.expires for e in self.orders.values())]
+        for time in filter(None, times):
+            strict.instant(time)
+        for name in self.orders:
+            if not strict.ORDER.fullmatch(name):
+                raise Malformed("an order id that is none")
+
     # -- what is to be done ----------------------------------------------------------------------
     def is_due(self, now: datetime) -> bool:
         """Whether there is a reason to visit it, and the time has come."""
@@ -85,11 +94,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self._replace(orders={**self.orders, order.id: made}, due="", pause=0.0)
 
     def without(self, order: str) -> State:
-        """The same, with this order withdrawn; one that it never got is not sent any more."""
+        """The same, with this order withdrawn: not sent any more, and taken back over there.
+
+        Also where it seems never to have arrived: an answer may have been lost on its way.
+        """
         errand = self.orders.get(order)
         if errand is None or errand.cancelled:
             return self
-        gone = msgspec.structs.replace(errand, cancelled=True, told=not errand.told)
+        gone = msgspec.structs.replace(errand, cancelled=True, told=False)
         return self._replace(orders={**self.orders, order: gone}, due="")
 
     def visit_now(self) -> State:
@@ -195,9 +207,11 @@ class Memory:
         """What is remembered of a device; a new state where there is nothing, or nothing whole."""
         try:
             data = durable.read(self._path(device), _LIMIT, "memory of a courier")
-            return msgspec.json.decode(data, type=State) if data else State()
+            state = msgspec.json.decode(data, type=State) if data else State()
+            state.check()
         except (msgspec.ValidationError, msgspec.DecodeError, Malformed):
             return State()
+        return state
 
     def save(self, device: str, state: State) -> None:
         """Durably; a state that holds nothing any more is a small file and stays."""
