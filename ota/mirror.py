@@ -20,7 +20,7 @@ from threading import Lock
 
 from ota.errors import NotFound
 from ota.ports import ArtifactStore, MirrorFile
-from signing import layout, strict
+from signing import bins, layout, strict
 from signing.ceremony import Repository
 from signing.client import TufClient
 from signing.playbook_run import Assigned
@@ -88,7 +88,9 @@ class _Reading:
         self._place = place
         self._found: dict[str, bytes] = {}
         cache = {"root.json": anchor}
-        self._client = TufClient(cache, self._fetch, _ANY_TIME, check_expiry=False)
+        self._client = TufClient(
+            cache, self._fetch, _ANY_TIME, check_role=bins.refuse_misnamed, check_expiry=False
+        )
         self._client.update_root()
 
     def _fetch(self, name: str, limit: int) -> bytes | None:

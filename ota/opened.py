@@ -27,7 +27,9 @@ from signing import ceremony, layout, strict
 from signing.ceremony import Pending, Repository
 from signing.client import TufClient
 from signing.director import Director
+from signing.given import Given
 from signing.image import Image
+from signing.image_state import Latest
 from signing.memory import Memory
 from signing.plan import Workspace
 from signing.policy import Policy
@@ -56,6 +58,7 @@ class Opened:
         self._signer = signer
         self.online = OnlineKeys(policy, signer)
         self.publisher = Publisher(store, workspace / "state" / "outbox")
+        self._latest = Latest()
 
     # -- what is there -------------------------------------------------------------------------
     def roots(self, repository: Repository) -> Anchors:
@@ -106,6 +109,11 @@ class Opened:
         """What this workspace has seen of the image repository."""
         return Memory(self._folder / "state" / "seen" / "image")
 
+    @property
+    def given(self) -> Given:
+        """Version numbers of the image repository that belong to some content already."""
+        return Given(self._folder / "state" / "given" / "image.json")
+
     def image(self, *, remembered: bool = True, salvage: bool = False) -> Image:
         """The image repository, read through the store.
 
@@ -113,8 +121,15 @@ class Opened:
         is false: then every byte comes from the store. ``salvage`` goes on from what was seen
         where the store can not be read.
         """
-        memory = self.memory if remembered else None
-        return Image(self.policy, self.store.get, self.anchor("image"), memory, salvage=salvage)
+        return Image(
+            self.policy,
+            self.store.get,
+            self.anchor("image"),
+            self.memory if remembered else None,
+            given=self.given,
+            latest=self._latest if remembered else None,
+            salvage=salvage,
+        )
 
     def director(self) -> Director:
         """The director, with its online signers; asks for their passphrase when it signs."""

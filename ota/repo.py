@@ -130,8 +130,8 @@ class Repositories(Opened):
     ) -> list[Signed]:
         """Sign every waiting role that this keyholder holds, after showing what it says.
 
-        Raises ``NotFound`` when nothing waits, ``NotPermitted`` (``key-not-in-role``, or what
-        loading the key raises), ``Busy`` (``stale-base``), and as ``review`` does. ``only``
+        Raises ``NotFound`` when nothing waits, ``NotPermitted`` (``key-not-in-role``,
+        ``signed-before``, or what loading the key raises), ``Busy`` (``stale-base``), and as ``review`` does. ``only``
         narrows it to one repository. Needs no store; where there is one, it is asked.
         """
         with self.locked():
@@ -151,6 +151,10 @@ class Repositories(Opened):
             words = {name: self._reviewed(pending, now) for name, pending in mine.items()}
             for name in mine if show else ():
                 show(name, words[name]) if show else None
+            if "image" in mine:
+                given = self.given
+                given.refuse_other(mine["image"], keyid)
+                given.note_signed(mine["image"], keyid)
             signer = self._signer(keyholder)
             signed = {n: ceremony.add_signature(p, signer) for n, p in mine.items()}
             for pending, _ in signed.values():
@@ -194,13 +198,22 @@ class Repositories(Opened):
                 self.review(pending)
             for name in REPOSITORIES if replace else ():
                 self._drop(name)
+            if "image" in merged:
+                self.given.note_signed(merged["image"])
             for pending in merged.values():
                 self._save(pending)
             return merged
 
     def discard(self, repository: Repository) -> bool:
-        """Throw the waiting change away; False when there is none. The store stays as it is."""
+        """Throw the waiting change away; False when there is none. The store stays as it is.
+
+        Its version numbers are not given again.
+        """
         with self.locked():
+            with contextlib.suppress(Malformed):  # a file that can not be read is thrown away, too
+                waits = self.pending(repository)
+                if waits is not None and repository == "image":
+                    self.given.note(waits)
             return self._drop(repository)
 
     def _save(self, pending: Pending) -> None:

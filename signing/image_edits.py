@@ -16,7 +16,7 @@ role, so that yanking does not lower it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from securesystemslib.signer import Key
@@ -25,62 +25,20 @@ from tuf.api.metadata import Root, TargetFile, Targets
 from signing import bins, layout, playbook_target, repository, rotation
 from signing import playbook as playbooks
 from signing.ceremony import Needs, Pending
-from signing.edition import Reader
-from signing.errors import Malformed, NotFound, NotPermitted, Outage, Refusal, Stale
+from signing.errors import Malformed, NotFound, NotPermitted
 from signing.image_change import Change
-from signing.image_state import COUNTER, State, releases_of
+from signing.image_read import ImageReads
+from signing.image_state import COUNTER, releases_of
 from signing.layout import PLAYBOOKS
-from signing.memory import Memory
 from signing.playbook import Playbook
-from signing.policy import RESERVED, Policy
+from signing.policy import RESERVED
 from signing.release import Release, split_path
-from signing.repository import Place
 
-_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
-"""Expiry is not asked of operators, so the time of a plain read decides nothing."""
 _TOP = frozenset({"root", "targets", "snapshot", "timestamp"})
 
 
-class ImageEdits:
-    """Reads and edits the image repository of one workspace.
-
-    ``root`` is the operator's own newest root, or None before the first one is signed;
-    ``memory`` is what this workspace has seen of the repository. ``salvage``: where thieves of
-    online keys have made the store unreadable, that memory is what is edited.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        reader: Reader,
-        root: bytes | None,
-        memory: Memory | None = None,
-        *,
-        salvage: bool = False,
-    ) -> None:
-        self._policy = policy
-        self._place = Place("image", reader, layout.image_metadata, memory)
-        self._root = root
-        self._salvage = salvage
-
-    def state(self, now: datetime, *, check_expiry: bool = False) -> State | None:
-        """The verified repository, or None before the first publish."""
-        if self._root is None:
-            return None
-        try:
-            client = repository.opened(self._place, self._root, now, check_expiry=check_expiry)
-        except (Refusal, Outage, Stale):
-            client = repository.remembered(self._place) if self._salvage else None
-            if client is None:
-                raise
-        return None if client is None else State.of(client)
-
-    def targets(self) -> tuple[Root, Targets] | None:
-        """Verified root and top-level targets, or None before the first publish."""
-        if self._root is None:
-            return None
-        client = repository.opened(self._place, self._root, _ANY_TIME)
-        return None if client is None else (client.root, client.targets)
+class ImageEdits(ImageReads):
+    """Reads and edits the image repository of one workspace."""
 
     def _top(self) -> dict[str, tuple[list[Key], int]]:
         """Keys and threshold of each top-level role, as the policy says."""

@@ -39,6 +39,8 @@ from signing.memory import Memory
 
 AnyRole = Root | Timestamp | Snapshot | Targets
 SPEC = "1.0.31"
+TIMESTAMP = 1024 * 1024
+"""Bytes of a timestamp that operators read."""
 _SKIPPED = 1000
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -48,12 +50,14 @@ class Place:
     """Where one repository lies in a store: a reader, its names, and its editions' key.
 
     ``memory`` keeps what was seen of it, so that a store can not show something older later.
+    ``taken`` says up to which version a role's numbers belong to some content already.
     """
 
     key: str
     reader: Reader
     name: Callable[[str], str]
     memory: Memory | None = None
+    taken: Callable[[str], int] = lambda _role: 0
 
     def fetch(self, file: str, limit: int) -> bytes | None:
         """A metadata file by its plain name (a ``client.Fetch``)."""
@@ -61,6 +65,7 @@ class Place:
 
     def free_version(self, role: str, after: int) -> int:
         """The next version whose file name is not taken; ``Busy`` after 1000 taken ones."""
+        after = max(after, self.taken(role))
         for version in range(after + 1, after + 1 + _SKIPPED):
             if not self._taken(layout.versioned(version, role)):
                 return version
@@ -102,7 +107,7 @@ def opened(
 
     Raises ``Refusal`` when the store was tampered with; ``Stale`` only with ``check_expiry``.
     """
-    if place.fetch("timestamp.json", 1024 * 1024) is None:
+    if place.fetch("timestamp.json", TIMESTAMP) is None:
         if place.memory is not None and "timestamp.json" in place.memory.load():
             raise Outage("timestamp.json is not there any more", code="missing", subject=place.key)
         return None

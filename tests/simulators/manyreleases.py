@@ -1,0 +1,76 @@
+"""An image repository with very many releases, published in one edition, quickly.
+
+The metadata are those that the product would sign, one bin after the other; what a person would
+do 100,000 times (a pending file, a review, a sync for each) is left out. Images are not there.
+
+>>> place = many(tmp_path, releases=100_000, bins=1024)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from simulators.signed import HARDWARE, NOW, Signed, replaced
+from tuf.api.metadata import TargetFile
+
+from ota.stores.directory import DirectoryStore
+from signing import bins, closing, layout, repository, strict
+from signing.closing import Closing, Online
+from signing.image_change import Change
+from signing.release import Release
+from signing.repository import Place
+
+SIGNERS = ("targets-1", "targets-3")
+
+
+def release(number: int, component: str = "app") -> Release:
+    """The n-th release: a name, a length and a hash as real ones have."""
+    version = f"{number // 10_000}.{number // 100 % 100}.{number % 100}"
+    path = f"{component}/{component}-{version}.tar.gz"
+    return Release(
+        path=path,
+        component=component,
+        version=version,
+        hardware_ids=(HARDWARE,),
+        release_counter=1,
+        format="tar",
+        length=20_000_000 + number,
+        hashes={"sha256": strict.digest(path.encode())},
+    )
+
+
+def many(folder: Path, releases: int, bins_: int, store: DirectoryStore | None = None) -> Signed:
+    """A workspace whose component ``app`` lists so many releases over so many bins."""
+    edit = {"image.toml": replaced(r"^bins = 1$", f"bins = {bins_}")} if bins_ > 1 else {}
+    place = Signed(folder, edit=edit, store=store).created()
+    state = place.repos.image().state(NOW)
+    root = place.repos.anchor("image")
+    assert state is not None
+    assert root is not None
+    where = Place("image", place.store.get, layout.image_metadata)
+    change = Change(place.policy, where, state, None, NOW)
+    change.component("app")
+    homes = bins.spread("app", change.role("app"), dict(targets(releases)))
+    signers = [place.keys[name] for name in SIGNERS]
+    roles = {}
+    for name in change.done().roles:
+        role = change.role(name)
+        role.targets |= homes.get(name, {})
+        roles[name] = repository.signed_by(role, signers)
+    key = [place.keys["image-online"]]
+    image = place.policy.image
+    online = Online(key, key, image.snapshot.expires, image.timestamp.expires, {})
+    edition = closing.close(where, state.client, root, Closing(roles, {}), online=online, now=NOW)
+    base = folder / "store"
+    for name, data in edition.files:
+        (base / name).write_bytes(data)
+    (base / edition.swap[0]).write_bytes(edition.swap[1])
+    return place
+
+
+def targets(releases: int) -> Iterator[tuple[str, TargetFile]]:
+    """Path -> target of each."""
+    for number in range(releases):
+        item = release(number)
+        yield item.path, item.to_target()
