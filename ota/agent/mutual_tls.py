@@ -11,6 +11,7 @@ they put behind their own prefix.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import stat
@@ -30,6 +31,7 @@ _ALERTS: Final = {
     "BAD_CERTIFICATE": ("certificate-refused", "bad certificate"),
     "CERTIFICATE_UNKNOWN": ("certificate-refused", "it does not take the certificate"),
     "CERTIFICATE_REQUIRED": ("certificate-refused", "it got no certificate"),
+    "DECRYPT_ERROR": ("certificate-refused", "it can not verify the certificate"),
     "ACCESS_DENIED": ("certificate-refused", "access denied"),
 }
 _NOT_THEN: Final = {9: "is not valid yet", 10: "has expired"}
@@ -66,11 +68,12 @@ def readable(name: str, path: str, fail: Fail) -> str:
         return ""
     try:
         with Path(path).open("rb") as file:
-            mode = stat.S_IMODE(Path(path).stat().st_mode)
-            if name == "ca":
-                ssl.create_default_context(cadata=file.read(1 << 20).decode("ascii"))
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if name == "ca":
+            ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as e:
-        words = getattr(e, "strerror", "") or "no PEM file"
+        system = isinstance(e, OSError) and not isinstance(e, ssl.SSLError)
+        words = (system and e.strerror) or "no PEM file"
         raise fail(f"{name}: {path}: {words}", path, "") from e
     if name == "key" and mode & stat.S_IRWXO:
         raise fail(f"{name}: {path} can be read by everybody", path, f"chmod 600 {path}")

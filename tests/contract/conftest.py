@@ -1,4 +1,4 @@
-"""Databases for the contract suites: SQLite files, and a real PostgreSQL server."""
+"""What the contract suites run against: databases, and a broker that devices would have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from simulators import postgres
+from simulators import broker as brokers
+from simulators import jobs_service, postgres
+from simulators.broker import Broker
+from simulators.jobs_service import JobsService
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'registry.db'}"
     server: postgres.Postgres = request.getfixturevalue("postgres_server")
     return server.database()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One Mosquitto for the whole session (for each worker of it); whoever stops it starts it."""
+    with brokers.running(tmp_path_factory.mktemp("broker")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def service(broker: Broker) -> Iterator[JobsService]:
+    """The Jobs service on it."""
+    with jobs_service.serving(broker) as running:
+        yield running

@@ -8,16 +8,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from simulators import broker as brokers
-from simulators import jobs_service
 from simulators.broker import Broker
-from simulators.feed_sides import HttpsSide, MqttSide, Side, SpoolSide, TokenSide, closing, until
-from simulators.jobs_service import JobsService
+from simulators.feed_sides import (
+    HttpsSide,
+    MqttSide,
+    Side,
+    SpoolSide,
+    TokenSide,
+    closing,
+    heard,
+    silent,
+    until,
+)
+from simulators.feed_sides import hint as for_many
 
 from ota.agent import feeds, hints
 from ota.agent.feeds import NoFeed
 from ota.agent.feeds.options import NoFeedOptions
-from ota.ports import Feed, Hint
 from signing.errors import Outage, Refusal
 
 ORDER = "ota-app-1-aaaaaa-u1-w1-b1"
@@ -27,22 +34,6 @@ PATIENCE = 20.0
 def hint(**changes: object) -> bytes:
     body = {"schema": 1, "device": "press-07", "order": ORDER, "rollout": "app-1-aaaaaa"}
     return json.dumps(body | changes).encode()
-
-
-def for_many(order: str = ORDER) -> bytes:
-    return json.dumps({"schema": 2, "order": order, "rollout": "app-1-aaaaaa"}).encode()
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with brokers.running(tmp_path_factory.mktemp("broker")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def service(broker: Broker) -> Iterator[JobsService]:
-    with jobs_service.serving(broker) as running:
-        yield running
 
 
 @pytest.fixture(params=["spool", "mqtt", "token", "https"])
@@ -60,51 +51,6 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
         yield stack.enter_context(closing(made))
 
 
-def heard(feed: Feed) -> Hint:
-    """The next hint; an offline feed is asked again."""
-
-    def ask() -> Hint | None:
-        with contextlib.suppress(Outage):
-            return feed.next(1.0)
-        return None
-
-    found = until(ask, PATIENCE)
-    assert isinstance(found, Hint)
-    return found
-
-
-def silent(feed: Feed) -> bool:
-    """Whether a feed that works has nothing to say."""
-    for _ in range(3):
-        try:
-            return feed.next(0.1) is None
-        except Outage:
-            continue
-    return False
-
-
-def test_hint_is_offered_until_done(side: Side) -> None:
-    """It comes again, to this process and to the next, until it was looked at; then no more."""
-    side.give(ORDER, for_many())
-    feed = side.feed()
-    assert heard(feed).data == heard(feed).data
-    feed.close()
-    other = side.feed()
-    found = heard(other)
-    assert hints.read(found.data, side.device).order == ORDER
-    other.done(found)
-    other.done(found)
-    assert silent(other)
-
-
-def test_nothing_is_silence(side: Side) -> None:
-    """A feed that works and has nothing says nothing, and closing it twice is fine."""
-    feed = side.feed()
-    assert silent(feed)
-    feed.close()
-    feed.close()
-
-
 def fails(work: Callable[[], object]) -> bool:
     """Whether it is an outage."""
     try:
@@ -120,11 +66,11 @@ HOSTILE = {
     "number": b"1e400",
     "null": b"null",
     "extra": hint(url="https://evil.example"),
-    "schema": for_many().replace(b"2", b"3"),
+    "schema": for_many(ORDER).replace(b"2", b"3"),
     "order": hint(order="../../etc"),
-    "twice": b'{"schema":2,' + for_many()[1:],
-    "float": for_many().replace(b"2", b"2.0"),
-    "long": for_many()[:-1] + b" " * hints.LIMIT + b"}",
+    "twice": b'{"schema":2,' + for_many(ORDER)[1:],
+    "float": for_many(ORDER).replace(b"2", b"2.0"),
+    "long": for_many(ORDER)[:-1] + b" " * hints.LIMIT + b"}",
     "deep": b"[" * 40 + b"]" * 40,
     "foreign": hint(device="press-08"),
 }
@@ -165,7 +111,7 @@ def test_offline_is_an_outage_and_ends(side: Side) -> None:
 
     assert until(lambda: not fails(lambda: feed.send(1, b"lost?")), PATIENCE)
     assert until(lambda: b"lost?" in side.reports())
-    side.give(ORDER, for_many())
+    side.give(ORDER, for_many(ORDER))
     assert hints.read(heard(feed).data, side.device).order == ORDER
 
 
@@ -179,7 +125,7 @@ def test_hints_are_read_strictly(data: bytes) -> None:
 
 def test_a_hint_for_many_devices_names_none() -> None:
     """Schema 2 is for whoever gets it: the document of a job that goes to a whole order."""
-    data = for_many()
+    data = for_many(ORDER)
     assert hints.read(data, "press-07") == hints.read(data, "press-08") == hints.parse(data)
     assert hints.read(data, "press-07").order == ORDER
     with pytest.raises(Refusal, match="device"):

@@ -97,7 +97,7 @@ class Broker:
         """What it said so far."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def options(self, thing: Issued, **changes: Any) -> IotJobsOptions:
+    def options(self, thing: Issued, /, **changes: Any) -> IotJobsOptions:
         """The feed of this thing's agent."""
         words = {
             "endpoint": "127.0.0.1",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import time
 from abc import ABC, abstractmethod
@@ -28,7 +29,8 @@ from simulators.pki import Authority, Issued
 
 from ota.agent import feeds
 from ota.agent.feeds.options import IotJobsOptions, Options, SpoolOptions
-from ota.ports import Feed
+from ota.ports import Feed, Hint
+from signing.errors import Outage
 from signing.keys_hsm import HsmSource
 
 _numbers = itertools.count(1)
@@ -160,19 +162,25 @@ class HttpsSide(Side):
         super().__init__()
         self.jobs = Jobs()
         self.endpoint = stack.enter_context(jobs_https.serving(authority, self.jobs))
-        thing = authority.issue(self.device)
-        self.options: IotJobsOptions = IotJobsOptions(
-            endpoint="127.0.0.1",
-            port=free_port(),
-            https_port=self.endpoint.port,
-            fallback=("https",),
-            certificate=str(thing.certificate),
-            key=str(thing.key),
-            ca=str(authority.ca),
-            start_jitter=0.0,
-            timeout=5.0,
-            poll=0.2,
-        )
+        self._authority = authority
+        self._thing = authority.issue(self.device)
+        self.options: IotJobsOptions = self.broker_options()
+
+    def broker_options(self, **changes: Any) -> IotJobsOptions:
+        """Its options, with changes."""
+        words: dict[str, Any] = {
+            "endpoint": "127.0.0.1",
+            "port": free_port(),
+            "https_port": self.endpoint.port,
+            "fallback": ("https",),
+            "certificate": str(self._thing.certificate),
+            "key": str(self._thing.key),
+            "ca": str(self._authority.ca),
+            "start_jitter": 0.0,
+            "timeout": 5.0,
+            "poll": 0.2,
+        }
+        return IotJobsOptions(**(words | changes))
 
     def give(self, order: str, document: bytes) -> None:
         """A job."""
@@ -189,6 +197,47 @@ class HttpsSide(Side):
     def up(self) -> None:
         """It answers again."""
         self.endpoint.hang_up.clear()
+
+
+def hint(order: str) -> bytes:
+    """An order's document, for all of its devices."""
+    return json.dumps({"schema": 2, "order": order, "rollout": "app-1-aaaaaa"}).encode()
+
+
+def heard(feed: Feed, seconds: float = 20.0) -> Hint:
+    """The next hint; an offline feed is asked again."""
+
+    def ask() -> Hint | None:
+        with contextlib.suppress(Outage):
+            return feed.next(1.0)
+        return None
+
+    found = until(ask, seconds)
+    assert isinstance(found, Hint), "no hint comes"
+    return found
+
+
+def silent(feed: Feed, seconds: float = 0.1) -> bool:
+    """Whether a feed that works has nothing to say."""
+    for _ in range(3):
+        try:
+            return feed.next(seconds) is None
+        except Outage:
+            continue
+    return False
+
+
+def trouble(feed: Feed, seconds: float = 20.0) -> str:
+    """The code of the next outage that ``next`` tells of."""
+
+    def ask() -> str:
+        try:
+            feed.next(0.05)
+        except Outage as e:
+            return e.code
+        return ""
+
+    return str(until(ask, seconds))
 
 
 def until(found: Callable[[], Any], seconds: float = 20.0) -> Any:

@@ -77,12 +77,13 @@ class No(Exception):
 
 
 class Jobs:
-    """See the module. ``refuse`` holds codes that the next requests are rejected with."""
+    """See the module. The next requests (of ``refuse_verb``) are rejected with codes of ``refuse``."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.executions: list[Execution] = []
         self.refuse: list[str] = []
+        self.refuse_verb = ""
         self.asked: list[tuple[str, str, JSON]] = []
         self.changed: Callable[[str], None] = lambda _thing: None
 
@@ -134,7 +135,7 @@ class Jobs:
         return min(mine, key=lambda e: e.status != "IN_PROGRESS", default=None)
 
     def _check(self, verb: str, body: Any) -> None:
-        if self.refuse:
+        if self.refuse and self.refuse_verb in {"", verb}:
             raise No(self.refuse.pop(0), "told so by the test")
         if not isinstance(body, dict):
             raise No("InvalidJson", "not an object")

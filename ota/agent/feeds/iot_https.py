@@ -117,7 +117,9 @@ class HttpsChannel:
             with (
                 socket.create_connection((address.host, address.port), timeout) as raw,
                 _deadline(raw, timeout, late),
-                context.wrap_socket(raw, server_hostname=address.host) as sock,
+                context.wrap_socket(
+                    raw, server_hostname=address.host, suppress_ragged_eofs=False
+                ) as sock,
             ):
                 return _exchanged(sock, address.host, method, path, body)
         except (http.client.HTTPException, OSError) as e:
@@ -135,15 +137,25 @@ def _exchanged(
 ) -> tuple[int, str, bytes]:
     connection = http.client.HTTPConnection(host)
     connection.sock = sock
-    connection.request(method, path, body, {"Content-Type": "application/json"})
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+    except OSError:
+        sock.recv(1)  # who hangs up may have said why before, and then this raises it
+        raise
     answer = connection.getresponse()
     data = answer.read(iot_messages.LIMIT + 1)
+    if answer.length and len(data) <= iot_messages.LIMIT:
+        raise http.client.IncompleteRead(b"", answer.length)
     return answer.status, answer.headers.get("x-amzn-ErrorType", ""), data
 
 
 @contextlib.contextmanager
 def _deadline(sock: socket.socket, seconds: float, late: threading.Event) -> Iterator[None]:
-    """Shut a connection down after so long in all, and say so. TLS detaches the original."""
+    """Shut a connection down after so long in all, and say so.
+
+    It is shut through a duplicate, because TLS detaches the original. An answer that is cut is an
+    error whatever it says so far: so is an end of TLS that the other side did not announce.
+    """
     twin = sock.dup()
 
     def shut() -> None:

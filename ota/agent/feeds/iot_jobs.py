@@ -28,17 +28,15 @@ from typing import Final
 
 import msgspec
 
-from ota.agent.feeds import iot_status
-from ota.agent.feeds.iot_channel import Channel, MqttChannel
+from ota.agent.feeds import iot_status, iot_trouble, iot_ways
+from ota.agent.feeds.iot_channel import Channel
 from ota.agent.feeds.iot_executions import Executions
-from ota.agent.feeds.iot_line import Line, Way
+from ota.agent.feeds.iot_line import Line
 from ota.agent.feeds.iot_messages import Execution, Rejected
 from ota.agent.feeds.iot_status import Status
-from ota.agent.feeds.iot_tls import HTTPS_ALPN, MQTT_ALPN
 from ota.agent.feeds.iot_topics import Topics
 from ota.agent.feeds.iot_trouble import outage
 from ota.agent.feeds.options import IotJobsOptions
-from ota.agent.feeds.wire import Address, OnEnd, OnMessage, Wire
 from ota.ports import Hint
 from signing import report as report_body
 from signing import statement, strict
@@ -50,7 +48,6 @@ _LATER: Final = (1.0, 60.0)
 """First and longest pause after the Jobs service could not answer, doubled each time."""
 _TELLS: Final = 3
 """Tries of telling one status while the service names another version each time."""
-WELL_KNOWN: Final = 443
 
 
 class IotJobsFeed:
@@ -62,7 +59,8 @@ class IotJobsFeed:
         self._options = msgspec.structs.replace(options, thing=thing, client_id=client_id)
         self._topics = Topics(thing)
         self._changed = threading.Condition()
-        self._line = Line(self._ways(), self._changed, start_jitter=options.start_jitter)
+        ways = iot_ways.ways(self._options, self._topics, self._notified)
+        self._line = Line(ways, self._changed, start_jitter=options.start_jitter)
         self._executions = Executions()
         self._asked_on: Channel | None = None
         self._news = False
@@ -93,8 +91,8 @@ class IotJobsFeed:
                 break
             self._sleep(left)
         event, self._event = self._event, None
-        if trouble or event:
-            raise trouble or event  # type: ignore[misc] # one of them is one
+        if (why := trouble or event) is not None:
+            raise iot_trouble.anew(why)
         return None
 
     def done(self, hint: Hint) -> None:
@@ -106,7 +104,8 @@ class IotJobsFeed:
         self._line.start()
         channel = self._line.channel
         if channel is None:
-            raise self._line.trouble or outage("feed-offline", f"report {counter}: not connected")
+            why = self._line.trouble
+            raise iot_trouble.anew(why) if why else outage("feed-offline", f"report {counter}")
         self._through(channel, partial(channel.report, report))
         status = self._status(report)
         if status is not None:
@@ -159,12 +158,14 @@ class IotJobsFeed:
 
     def _tell(self, channel: Channel, execution: Execution, status: Status) -> None:
         """Tell one status; where the service knows another version, find out and tell again."""
+        why: Outage | None = None
         for _ in range(_TELLS):
             try:
                 state = channel.update(execution, status.state, status.details)
             except Rejected as e:
                 if e.transient:
                     raise
+                why = e
                 state = e.state or channel.describe(execution.job)
                 if state is None:
                     self._executions.gone(execution.job)
@@ -180,6 +181,7 @@ class IotJobsFeed:
                 return
             execution = due[0]
         self._executions.unsayable(status)
+        self._event = why
 
     def _through(self, channel: Channel, work: Callable[[], None]) -> None:
         """Do it; what keeps a whole channel from working is the line's to mend."""
@@ -214,52 +216,3 @@ class IotJobsFeed:
         with self._changed:
             self._news = True
             self._changed.notify_all()
-
-    # -- ways ------------------------------------------------------------------------------------
-    def _ways(self) -> list[Way]:
-        options = self._options
-        host, port = options.endpoint, options.port
-        ways: list[Way] = [self._mqtt(Address(host, port, MQTT_ALPN if port == WELL_KNOWN else ""))]
-        for kind in options.fallback:
-            if kind == "mqtt-443":
-                ways.append(self._mqtt(Address(host, WELL_KNOWN, MQTT_ALPN)))
-            else:
-                https = options.https_port
-                ways.append(
-                    self._https(Address(host, https, HTTPS_ALPN if https == WELL_KNOWN else ""))
-                )
-        return ways
-
-    def _mqtt(self, address: Address) -> Way:
-        def open_channel(ended: OnEnd) -> Channel:
-            channel = MqttChannel(
-                lambda on_message, on_end: self._wire(address, on_message, on_end),
-                self._topics,
-                self._options.timeout,
-                self._notified,
-                ended,
-            )
-            channel.open()
-            return channel
-
-        return open_channel
-
-    def _wire(self, address: Address, on_message: OnMessage, on_end: OnEnd) -> Wire:
-        if self._options.on_token:
-            from ota.agent.feeds.wire_crt import CrtWire  # noqa: PLC0415 - an optional install
-
-            return CrtWire(self._options, address, on_message, on_end)
-        from ota.agent.feeds.wire_paho import PahoWire  # noqa: PLC0415 - a device loads what it uses
-
-        return PahoWire(self._options, address, on_message, on_end)
-
-    def _https(self, address: Address) -> Way:
-        def open_channel(ended: OnEnd) -> Channel:
-            del ended  # it has no end of its own
-            from ota.agent.feeds.iot_https import HttpsChannel  # noqa: PLC0415 - a device loads what it uses
-
-            channel = HttpsChannel(self._options, address, self._topics)
-            channel.open()
-            return channel
-
-        return open_channel

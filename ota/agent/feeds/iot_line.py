@@ -53,7 +53,11 @@ class Line:
         self.trouble: Outage | None = None
 
     def start(self) -> None:
-        """Begin, once."""
+        """Begin, once; and again, after a while, if a fault of ours has ended the thread."""
+        if self._thread is not None and not self._thread.is_alive() and not self._closing.is_set():
+            self.trouble = outage("feed-fault", "the feed's own thread ended")
+            self._jitter = max(self._jitter, _STEADY)
+            self._thread = None
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ota-feed", daemon=True)
             self._thread.start()
@@ -96,19 +100,21 @@ class Line:
 
     def _first_of(self, ways: Sequence[Way], *, keep: bool = False) -> int | None:
         """The number of the first way that opens, which is used from now on; None for none."""
-        first: Outage | None = None
+        worst: Outage | None = None
         for number, way in enumerate(ways):
             if self._closing.is_set():
                 return None
             try:
                 self._open(way)
             except OtaError as e:
-                first = first or (e if isinstance(e, Outage) else outage("feed-rejected", str(e)))
+                why = e if isinstance(e, Outage) else outage("feed-rejected", str(e))
+                if worst is None or worst.code == "feed-unreachable":
+                    worst = why  # that a port is blocked says less than what another way says
                 continue
             return number
         if not keep:
             with self._changed:
-                self.trouble = first
+                self.trouble = worst
                 self._changed.notify_all()
         return None
 

@@ -65,6 +65,9 @@ TROUBLES: Final[dict[str, Trouble]] = {
     "feed-job-gone": Trouble(
         "a job was deleted or cancelled by hand", "nothing: the signed report has arrived"
     ),
+    "feed-fault": Trouble(
+        "a fault of the agent itself, with its trace on stderr; it begins again", "report it to us"
+    ),
     "feed-message": Trouble("the broker sent what nobody can read", "suspect the broker"),
 }
 
@@ -79,6 +82,11 @@ TAKEN_OVER: Final = 0x8E
 def outage(code: str, message: str, *, subject: str = "", remedy: str = "") -> Outage:
     """An outage of the feed with the remedy of its row."""
     return Outage(message, code=code, subject=subject, remedy=remedy or TROUBLES[code].remedy)
+
+
+def anew(error: Outage) -> Outage:
+    """The same again: one that is raised twice would keep the traces of both."""
+    return Outage(str(error), code=error.code, subject=error.subject, remedy=error.remedy)
 
 
 def connection(error: OSError, where: str) -> Outage:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import re
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _PACKET: Final = LIMIT + 4096
 _NAMES: Final = {
+    "SHARED_LIBRARY": ("feed-certificate", "the module is no library"),
     "PKCS11": ("feed-certificate", "the token says no"),
     "TLS_ERROR_CERT": ("feed-tls", "TLS failed"),
     "TLS": ("feed-tls", "TLS failed"),
@@ -188,9 +190,11 @@ class CrtWire:
 
 def translated(error: BaseException, what: str) -> Outage:
     """An error of the runtime."""
-    name = str(getattr(error, "name", type(error).__name__))
+    text = str(getattr(error, "name", error))
+    named = re.search(r"AWS_[A-Z0-9_]{1,80}", text)
+    name = named[0] if named else type(error).__name__
     found = next((v for k, v in _NAMES.items() if k in name), ("feed-rejected", "it failed"))
-    return iot_trouble.outage(found[0], f"{what}: {found[1]} ({name[:80]})", subject=what)
+    return iot_trouble.outage(found[0], f"{what}: {found[1]} ({name})", subject=what)
 
 
 def _client(wire: CrtWire, options: IotJobsOptions, address: Address) -> mqtt5.Client:
@@ -247,7 +251,7 @@ def _tls(options: IotJobsOptions, alpn: str) -> io.ClientTlsContext:
         if alpn:
             made.alpn_list = [alpn]
         return io.ClientTlsContext(made)
-    except AwsCrtError as e:
+    except (AwsCrtError, RuntimeError) as e:  # its C half raises the latter
         raise translated(e, f"[feed] key: token {token!r}") from e
 
 

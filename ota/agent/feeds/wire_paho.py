@@ -7,13 +7,14 @@ TLS ended, which paho only logs, and a limit on a packet's length, which paho do
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from paho.mqtt import MQTTException
 from paho.mqtt import client as mqtt
@@ -218,7 +219,7 @@ class _Client(mqtt.Client):
 
 
 class _Socket(ssl.SSLSocket):
-    """Keeps why TLS ended, and reads no packet that is longer than the limit."""
+    """Keeps why TLS ended, the broker's word first, and reads no packet beyond the limit."""
 
     faults: ClassVar[list[OSError]]
 
@@ -231,5 +232,17 @@ class _Socket(ssl.SSLSocket):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except OSError as e:
+            self.faults.append(e)
+            raise
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """As the standard library's; who hangs up may have said why before."""
+        try:
+            return super().send(data, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError as e:
+            with contextlib.suppress(OSError):
+                self.recv(1)
             self.faults.append(e)
             raise
