@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ class Device:
     """One device with one component ``app`` in ``slots/app.bin``; see the module."""
 
     def __init__(
-        self, folder: Path, *, top: str = "", installer: str = "", extra: str = ""
+        self, folder: Path, *, top: str = "", installer: str = "", feed: str = "", extra: str = ""
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +84,7 @@ health = {{ kind = "command", argv = ["/usr/bin/test", "-e", "{self.healthy}"], 
 factory = {{ version = "0.9", release_counter = 1 }}
 
 [feed]
-kind = "spool"
-path = "{folder / "spool"}"
+{feed or f'kind = "spool"{chr(10)}path = "{folder / "spool"}"'}
 {extra}"""
         )
         self.publish()
@@ -150,6 +150,19 @@ path = "{folder / "spool"}"
             env=self.environment(),
         )
         return Said(done.returncode, done.stdout, done.stderr)
+
+    @contextlib.contextmanager
+    def running(self, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """``run`` in a process of its own for as long as the block lasts; stderr goes to ``log``."""
+        with log.open("ab") as err:
+            process = subprocess.Popen(
+                self.argv("run"), stdout=subprocess.DEVNULL, stderr=err, env=self.environment()
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def roots(self) -> list[str]:
         return [
