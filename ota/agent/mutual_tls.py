@@ -72,9 +72,8 @@ def readable(name: str, path: str, fail: Fail) -> str:
         if name == "ca":
             ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as e:
-        system = isinstance(e, OSError) and not isinstance(e, ssl.SSLError)
-        words = (system and e.strerror) or "no PEM file"
-        raise fail(f"{name}: {path}: {words}", path, "") from e
+        words = "" if isinstance(e, ssl.SSLError | ValueError) else e.strerror
+        raise fail(f"{name}: {path}: {words or 'no PEM file'}", path, "") from e
     if name == "key" and mode & stat.S_IRWXO:
         raise fail(f"{name}: {path} can be read by everybody", path, f"chmod 600 {path}")
     return path
