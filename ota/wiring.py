@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ota.rollout.drive import Progress, Until
     from ota.syncing import Synced
     from ota.wiring_ssh import SshParts
+    from ota.wiring_ssm import SsmParts
 
 _TOKEN = string.ascii_lowercase + string.digits
 
@@ -161,6 +162,13 @@ class Wiring(Parts):
             self._clock,
             lambda: Mirror(self.store, first_root, self.desk.assignments),
         )
+
+    @cached_property
+    def ssm(self) -> SsmParts:
+        """What people do with Systems Manager."""
+        from ota.wiring_ssm import SsmParts  # noqa: PLC0415 - boto3 is slow to import
+
+        return SsmParts(self.settings, self.registry, self._clock, self.assignments)
 
     @cached_property
     def campaign(self) -> Campaign:

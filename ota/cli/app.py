@@ -36,6 +36,7 @@ from ota.cli import (
     repo,
     rollout,
     ssh,
+    ssm,
     store,
 )
 from ota.cli.session import Format, Session
@@ -56,7 +57,7 @@ app = typer.Typer(
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("quickstart", epilog=quickstart.EXAMPLE)(quickstart.quickstart)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
-for noun in (key, repo, release, fleet, device, rollout, playbook, ssh, store, infra):
+for noun in (key, repo, release, fleet, device, rollout, playbook, ssh, ssm, store, infra):
     app.add_typer(noun.app)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from ota.cli import inputs
 from ota.cli import session as sessions
+from ota.errors import Misuse, NotPermitted
 
 if TYPE_CHECKING:
     from ota.identities.record import Record
@@ -78,6 +80,37 @@ def revoke(
             "retired": not keep_registered,
             "old_orders_can_be_replayed_until": found.exposed,
         }
+    )
+
+
+@app.command(
+    "activate-ssm", epilog="Example: ota device activate-ssm press-07 --out press-07.activation"
+)
+def activate_ssm(
+    ctx: typer.Context,
+    device: DeviceId,
+    out: Annotated[Path, typer.Option(help="The activation, a secret: written with mode 0600.")],
+    lifetime: Annotated[str, typer.Option(help="Such as 24h, 7d; at most 30d.")] = "24h",
+) -> None:
+    """Let one machine that is no EC2 instance join Systems Manager, once, under its device's id.
+
+    On the machine: amazon-ssm-agent -register with the code and the id from the file.
+    """
+    from signing import durable  # noqa: PLC0415 - `ota --help` stays quick
+
+    session = sessions.of(ctx)
+    wanted = inputs.duration(lifetime, "--lifetime")
+    if not timedelta(0) < wanted <= timedelta(days=30):
+        raise Misuse("--lifetime: at most 30d", subject="--lifetime")
+    if out.exists():
+        raise NotPermitted(
+            f"{out} exists and is never overwritten", code="exists", remedy="choose another --out"
+        )
+    made = session.wiring.ssm.activate(device, wanted)
+    text = f"ActivationId={made.id}\nActivationCode={made.code}\n"
+    durable.create(out, text.encode(), mode=0o600)
+    session.record(
+        {"device": device, "activation": made.id, "expires": made.expires, "file": str(out)}
     )
 
 

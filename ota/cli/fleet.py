@@ -33,6 +33,7 @@ class Source(StrEnum):
     """Where devices are known besides here."""
 
     aws = "aws"
+    ssm = "ssm"
 
 
 _LIST = ("id", "state", "courier", "running", "last_seen", "labels")
@@ -181,10 +182,14 @@ def sync(
 ) -> None:
     """Bring what AWS IoT knows of devices over as labels, and compare both sides.
 
-    It registers and retires nobody: what differs is listed.
+    It registers and retires nobody: what differs is listed. From ssm: which managed node a
+    device is, by the name that the node was activated with.
     """
-    del source  # there is one so far
     session = sessions.of(ctx)
+    if source is Source.ssm:
+        rows = session.wiring.ssm.sync(write=not dry_run)
+        session.rows([{"device": d, "node": node} for d, node in rows], ("device", "node"))
+        return
     found = session.wiring.sync_aws(query, listed=listed, write=not dry_run)
     session.rows(
         [{"device": r.device, "finding": r.finding, "detail": r.detail} for r in found.rows],

@@ -1,4 +1,4 @@
-"""The stacks as shipped are enough for the courier ``iot-jobs``, and its table knows no more."""
+"""The stacks as shipped are enough for the couriers at AWS, and their tables know no more."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 from simulators.ministack import REPORT_SQL
 
 from ota import shipped
+from ota.couriers import ssm_calls
 from ota.couriers.iot_calls import CALLS, ROLE
 from ota.infra import duties, render, stacks, values
 from ota.infra.evaluate import Request
@@ -32,6 +33,28 @@ def test_the_rollout_role_may_do_all_that_the_courier_does(operation: str) -> No
     for part in row.resource.split(", "):
         arn = duties.full_arn(FULL, action, NEEDED[part])
         assert duties.ask(POLICIES, FULL, ROLE, Request(action, arn)).allowed, f"{action} {arn}"
+
+
+EC2 = "arn:aws:ec2:eu-central-1:111122223333:instance/i-0123456789abcdef0"
+MANAGED = {
+    "document/PREFIX-*": "document/ota-relay-0123456789ab",
+    "document/CALENDAR": "document/plant-calendar",
+    "managed-instance/*": "managed-instance/mi-0123456789abcdef0",
+    "instance/*": EC2,
+    "*": "*",
+}
+
+
+@pytest.mark.parametrize("operation", ssm_calls.CALLS)
+def test_the_rollout_role_may_do_all_that_systems_manager_needs(operation: str) -> None:
+    """Each operation of the table of ``ssm``, and what enrolment does there."""
+    for part in ssm_calls.CALLS[operation].resource.split(", "):
+        arn = duties.full_arn(FULL, f"ssm:{operation}", MANAGED[part])
+        request = Request(f"ssm:{operation}", arn)
+        assert duties.ask(POLICIES, FULL, ssm_calls.ROLE, request).allowed, arn
+    (activation,) = ssm_calls.ACTIVATION
+    assert duties.ask(POLICIES, FULL, "enrol", Request(f"ssm:{activation}", "*")).allowed
+    assert not duties.ask(POLICIES, FULL, ROLE, Request(f"ssm:{activation}", "*")).allowed
 
 
 def test_nobody_else_may() -> None:
