@@ -184,6 +184,6 @@ def _moment(date: str) -> datetime | None:
     """An HTTP date, or None."""
     try:
         found = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

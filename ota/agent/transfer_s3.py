@@ -29,7 +29,7 @@ from urllib3.response import BaseHTTPResponse
 
 from ota.agent import mutual_tls
 from ota.agent.aws_options import AwsOptions, bucket
-from ota.agent.aws_trouble import elements, fault, outage, tls_outage
+from ota.agent.aws_trouble import elements, fault, outage, shown, tls_outage
 from ota.agent.http_pool import finish
 from ota.agent.role_credentials import RoleCredentials, Session
 from ota.agent.sigv4 import Asked, Scope, path_of, signed
@@ -137,9 +137,9 @@ class S3Source(HttpSource):
         finally:
             finish(response)
         found = elements(body)
-        region = found.get("Region") or response.headers.get("x-amz-bucket-region", "")
+        region = found.get("Region") or shown(response.headers.get("x-amz-bucket-region", ""), 40)
         code = found.get("Code") or {403: "AccessDenied", 503: "SlowDown"}.get(response.status, "")
-        return _No(response.status, code, found.get("Message", ""), region[:40])
+        return _No(response.status, code, found.get("Message", ""), region)
 
     # -- what is not there -----------------------------------------------------------------------
     def _absent(self, name: str, no: _No, session: Session) -> bool:

@@ -29,7 +29,7 @@ from pathlib import Path
 from ota.errors import NotFound, Outage, Refusal
 from ota.stores.common import check_name, lost_race, taken
 from ota.stores.s3_bucket import TURNS, Bucket, Place, pause
-from ota.stores.s3_errors import Absent, Conflict, Unmet
+from ota.stores.s3_errors import Absent, Conflict, Unmet, told
 from ota.stores.s3_upload import PART, Uploader
 from signing.edition import Upload
 
@@ -85,7 +85,7 @@ class S3Store:
     def size(self, name: str) -> int | None:
         """Length in bytes of an object, without reading it; None when it is not there."""
         try:
-            return int(self._bucket.call("head_object", name)["ContentLength"])
+            return int(told(self._bucket.call("head_object", name), "ContentLength", name))
         except Absent:
             return None
 
@@ -94,7 +94,8 @@ class S3Store:
         if prefix.rpartition("/")[0]:
             check_name(prefix.rpartition("/")[0])
         for page in self._bucket.pages("list_objects_v2", Prefix=prefix):
-            names = (self._bucket.name_of(item["Key"]) for item in page.get("Contents", ()))
+            keys = (told(item, "Key", prefix) for item in page.get("Contents", ()))
+            names = (self._bucket.name_of(key) for key in keys)
             yield from (name for name in names if name)
 
     # -- writing -------------------------------------------------------------------------------
@@ -146,14 +147,14 @@ class S3Store:
             answer = self._bucket.call("get_object", name)
         except Absent:
             return None
+        data = b""
         with self._bucket.translated("get_object", name), closing(answer["Body"]) as body:
-            length = answer["ContentLength"]
-            data = bytes(body.read()) if length <= limit else b""
-        if length > limit:
+            # to its end, where the checksum is compared, or until it is too long
+            while len(data) <= limit and (chunk := body.read(limit + 1 - len(data))):
+                data += chunk
+        if len(data) > limit:
             raise Refusal("oversize", f"{name} is longer than {limit} bytes", subject=name)
-        if len(data) != length:
-            raise Outage(f"{name}: cut after {len(data)} bytes", code="aws-unreachable")
-        return data, str(answer["ETag"])
+        return data, str(told(answer, "ETag", name))
 
     def _holds(self, name: str, data: bytes) -> bool:
         try:

@@ -15,7 +15,7 @@ Sources: Amazon S3 API reference, "Error responses"; S3 user guide, "Conditional
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,3 +197,15 @@ def unanswered(error: Any, attempt: Attempt) -> OtaError:
 def damaged(what: str, where: str) -> Outage:
     """Bytes changed on their way; nothing was stored or believed."""
     return Outage(f"{where}: {what}", code="s3-damaged", subject=where, remedy="the command again")
+
+
+def told(answer: Mapping[str, Any], field: str, where: str) -> Any:
+    """A field of an answer; ``Outage`` when what answered is no S3."""
+    if answer.get(field) is None:
+        raise Outage(
+            f"{where}: the answer is not one of S3: it has no {field}",
+            code="aws-unreachable",
+            subject=where,
+            remedy="look at what stands between here and S3: a proxy, AWS_ENDPOINT_URL_S3",
+        )
+    return answer[field]

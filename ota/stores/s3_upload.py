@@ -34,7 +34,7 @@ import msgspec
 
 from ota.errors import Malformed, OtaError, Outage, Refusal
 from ota.stores.s3_bucket import Bucket
-from ota.stores.s3_errors import Absent, Conflict, NoUpload, Unmet, damaged
+from ota.stores.s3_errors import Absent, Conflict, NoUpload, Unmet, damaged, told
 from ota.stores.surveyed import Surveyed, survey
 from signing import durable
 from signing.edition import Upload
@@ -129,7 +129,7 @@ class Uploader:
         except Absent:
             return False
         checksum = str(head.get("ChecksumSHA256", ""))
-        same = head["ContentLength"] == item.length
+        same = told(head, "ContentLength", item.name) == item.length
         if same and checksum != _text(bytes.fromhex(item.sha256)):
             same = "-" in checksum and self._made_of(checksum, item, source)
             same = same or self._digest(item.name) == (item.length, item.sha256)
@@ -194,7 +194,7 @@ class Uploader:
             ChecksumType="COMPOSITE",
             **self._bucket.written(item.name, "image"),
         )
-        begun = self._begun(item, str(answer["UploadId"]))
+        begun = self._begun(item, str(told(answer, "UploadId", item.name)))
         durable.replace(self._path(item.name), msgspec.json.encode(begun), mode=0o600)
         return begun.upload
 
@@ -202,13 +202,13 @@ class Uploader:
         """Part number -> entity tag of the parts that S3 has; each must be the source's."""
         source, found = work.source, {}
         for part in self._bucket.parts(work.name, work.upload):
-            index = int(part["PartNumber"]) - 1
+            index = int(told(part, "PartNumber", work.name)) - 1
             if index >= len(source.digests):
                 raise _Contradiction
             wanted = (source.length(index), _text(source.digests[index]))
-            if (part["Size"], part.get("ChecksumSHA256")) != wanted:
+            if (part.get("Size"), part.get("ChecksumSHA256")) != wanted:
                 raise _Contradiction
-            found[index + 1] = str(part["ETag"])
+            found[index + 1] = str(told(part, "ETag", work.name))
         return found
 
     def _send_parts(self, work: _Work, parts: dict[int, str], tell: Progress) -> None:
@@ -239,7 +239,7 @@ class Uploader:
         )
         if answer.get("ChecksumSHA256", checksum) != checksum:
             raise damaged(f"part {number} arrived as other bytes", work.name)
-        return number, str(answer["ETag"])
+        return number, str(told(answer, "ETag", work.name))
 
     def _complete(self, work: _Work, parts: Mapping[int, str]) -> None:
         digests = work.source.digests

@@ -54,6 +54,35 @@ def test_the_table_asks_both_ways(full: Values) -> None:
     assert len(rows) > 150
 
 
+WRITES = [
+    ("publisher", "image/targets/app/0.app.bin", {"s3:if-none-match": "*"}, True),
+    ("publisher", "image/targets/app/0.app.bin", {"s3:if-match": "x"}, False),
+    ("publisher", "image/targets/app/0.app.bin", {}, False),
+    ("publisher", "image/metadata/7.app.json", {"s3:if-none-match": "*"}, True),
+    ("publisher", "image/metadata/7.app.json", {"s3:if-match": "x"}, False),
+    ("publisher", "image/metadata/timestamp.json", {"s3:if-match": "x"}, True),
+    ("publisher", "image/metadata/timestamp.json", {"s3:if-none-match": "*"}, True),
+    ("publisher", "image/metadata/timestamp.json", {}, False),
+    ("rollout", "director/devices/press-A/2.targets.json", {"s3:if-match": "x"}, False),
+    ("rollout", "director/devices/press-A/timestamp.json", {"s3:if-match": "x"}, True),
+    ("rollout", "director/devices/press-A/timestamp.json", {}, False),
+    ("refresh", "image/metadata/7.snapshot.json", {"s3:if-match": "x"}, False),
+]
+
+
+@pytest.mark.parametrize(("who", "name", "condition", "may"), WRITES)
+def test_the_bucket_itself_lets_nobody_replace_an_object(
+    full: Values, who: str, name: str, condition: dict[str, str], may: bool
+) -> None:
+    """Created once, the timestamp swapped under its entity tag; parts of an upload are no objects."""
+    policies = stacks.policies(stacks.parse(render.render(SHIPPED, full)), full)
+    arn = duties.full_arn(full, "s3:PutObject", name)
+    made = Request("s3:PutObject", arn, {"s3:ObjectCreationOperation": "true", **condition})
+    assert duties.ask(policies, full, who, made).allowed is may
+    part = Request("s3:PutObject", arn, {"s3:ObjectCreationOperation": "false"})
+    assert duties.ask(policies, full, who, part).allowed
+
+
 WIDER = [
     ("devices", "topic/ota/{{ thing }}/report", "topic/ota/*/report", "topic/ota/press-B/report"),
     ("devices", "client/{{ thing }}-ota", "client/*", "iot:Connect"),

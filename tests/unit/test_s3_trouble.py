@@ -234,6 +234,23 @@ def test_an_answer_that_is_cut_is_not_an_object(s3: StrictS3, store: S3Store) ->
     assert store.get(NAME, 1 << 20) == b"x" * 100_000
 
 
+def test_what_answers_like_s3_and_is_none(s3: StrictS3, store: S3Store, tmp_path: Path) -> None:
+    """An answer without what S3 always says is an outage that names what is missing."""
+    s3.before = lambda request: Reply(200, b"<x/>" if request.operation != "HeadObject" else b"")
+    for call in (
+        lambda: store.get(NAME, 9),
+        lambda: store.swap(NAME, b"2", b"<x/>"),
+        lambda: store.upload(item(tmp_path)),
+    ):
+        with pytest.raises(OtaError) as caught:
+            call()
+        assert caught.value.code in {"aws-unreachable", "image-mismatch"}
+    s3.before = lambda r: Reply(200, b"<x/>") if r.operation == "CreateMultipartUpload" else None
+    with pytest.raises(Outage) as missing:
+        store.upload(item(tmp_path))
+    assert "UploadId" in str(missing.value)
+
+
 def test_bytes_that_are_not_what_s3_has_stored(s3: StrictS3, store: S3Store) -> None:
     """The checksum that comes with them is checked."""
     s3.put(f"p/{NAME}", b"right")
