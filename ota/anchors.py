@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from ota.errors import NotPermitted
-from signing import durable
+from signing import durable, rootfile
 from signing.ceremony import Repository
 
 _LIMIT = 512_000
@@ -37,9 +37,17 @@ class Anchors:
         return dict(sorted(found.items()))
 
     def newest(self) -> bytes | None:
-        """The newest one, or None before the first is published."""
+        """The newest one, or None before the first is published.
+
+        ``Refusal`` names the file when it is not what its own keyholders signed.
+        """
         roots = self.all()
-        return roots[max(roots)] if roots else None
+        if not roots:
+            return None
+        data = roots[max(roots)]
+        path = self._folder / f"{max(roots)}.root.json"
+        rootfile.check(data, path, "take the file from version control, or from a colleague")
+        return data
 
     def keep(self, version: int, data: bytes) -> None:
         """Keep a verified root; ``NotPermitted`` (``exists``) when another has its version."""

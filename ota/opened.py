@@ -10,6 +10,7 @@ believed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Root
 
 from ota.anchors import Anchors
-from ota.errors import Malformed, NotFound
+from ota.errors import Malformed, NotFound, Outage
 from ota.onlinekeys import OnlineKeys
 from ota.ports import ArtifactStore
 from ota.publishing import Publisher
@@ -37,6 +38,7 @@ from signing.review import review
 
 REPOSITORIES: tuple[Repository, ...] = get_args(Repository)
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+_TIMESTAMP = 1024 * 1024
 
 
 class Opened:
@@ -80,7 +82,7 @@ class Opened:
         """
         anchor = self.anchor(repository)
         if anchor is None:
-            raise uncreated()
+            raise self.uncreated()
         folder = layout.DIRECTOR_ROOT if repository == "director" else layout.IMAGE
         client = TufClient(
             {"root.json": anchor},
@@ -101,8 +103,33 @@ class Opened:
         first = {name: self.anchors(name).get(1) for name in REPOSITORIES}
         image, director = first["image"], first["director"]
         if image is None or director is None:
-            raise uncreated()
+            raise self.uncreated()
         return Workspace(image_root=strict.digest(image), director_root=strict.digest(director))
+
+    def uncreated(self) -> NotFound:
+        """The error of a workspace without roots: nothing was published yet, or they are lost."""
+        if self.published():
+            return NotFound(
+                "repo-metadata/roots is without the roots of what is in the store",
+                code="roots-lost",
+                subject="repo-metadata/roots",
+                remedy="take that folder from version control, or from a colleague",
+            )
+        return NotFound(
+            "this workspace has no published repositories yet",
+            subject="repositories",
+            remedy="ota repo create, then sign and publish",
+        )
+
+    def _refuse_lost(self) -> None:
+        """Without roots of our own nothing is read, made or listed beside what the store holds."""
+        with contextlib.suppress(Outage):  # a store that is not at hand stops nobody
+            if self.anchor("image") is None and self.published():
+                raise self.uncreated()
+
+    def published(self) -> bool:
+        """Whether the store holds an image repository, whoever made it."""
+        return self.store.get(layout.image_metadata("timestamp.json"), _TIMESTAMP) is not None
 
     @property
     def memory(self) -> Memory:
@@ -121,6 +148,7 @@ class Opened:
         is false: then every byte comes from the store. ``salvage`` goes on from what was seen
         where the store can not be read.
         """
+        self._refuse_lost()
         return Image(
             self.policy,
             self.store.get,
@@ -156,12 +184,3 @@ class Opened:
     def pending_path(self, repository: Repository) -> Path:
         """Where a change waits."""
         return self._folder / "state" / "pending" / f"{repository}.json"
-
-
-def uncreated() -> NotFound:
-    """The error of a workspace without repositories."""
-    return NotFound(
-        "this workspace has no published repositories yet",
-        subject="repositories",
-        remedy="ota repo create, then sign and publish",
-    )

@@ -50,7 +50,7 @@ def refresh(
     problems: dict[str, OtaError] = {}
     image = False
     if repos.anchor("image") is None:
-        raise NotFound("the image repository was never published", remedy="ota repo create")
+        raise repos.uncreated()
     try:
         image = every or _image_due(repos, policy, now)
         if image:

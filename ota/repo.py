@@ -49,7 +49,8 @@ class Repositories(Opened):
     def create(self, now: datetime) -> dict[Repository, Pending]:
         """First roots of both repositories and targets, waiting for their signatures.
 
-        Raises ``NotPermitted`` (code ``exists``) when either exists or waits already.
+        Raises ``NotPermitted`` (code ``exists``) when either exists or waits already;
+        ``NotFound`` (``roots-lost``) when the store holds an image repository.
         """
         with self.locked():
             for name in REPOSITORIES:

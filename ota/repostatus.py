@@ -142,7 +142,7 @@ def _verify_image(repos: Repositories, now: datetime) -> Iterator[Finding]:
         state = repos.image(remembered=False).state(now, check_expiry=True)
         repos.image().state(now)  # and not older than what was seen before
         if state is None:
-            raise NotFound("the image repository was never published")
+            raise repos.uncreated()
         found.append(state)
 
     yield _checked("image metadata", read)

@@ -166,6 +166,17 @@ class Settings:
         word = quote(self._secret(reference, "registry.password").decode(), safe="")
         return urlunsplit(parts._replace(netloc=f"{user}:{word}@{host}"))
 
+    def registry_is_new(self) -> bool:
+        """Whether the registry is a file of this machine that nothing was ever written to."""
+        if not self.document.registry.url.startswith("sqlite"):
+            return False
+        try:
+            return Path(self.registry_url.partition(":///")[2]).stat().st_size == 0
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # opening it will say what is wrong
+
     def key_uri(self, name: str) -> str:
         """Where the private key of a keyholder is; relative ``file:`` URIs from the workspace."""
         return self.document.keys.get(name, f"file:keys/{name}.pem")

@@ -78,7 +78,7 @@ class Wiring(Parts):
         desk = self.desk
         self.unlock_director()
         return joining.join(
-            self.registry,
+            self.begin_registry(),
             desk,
             enrolments,
             listed,
@@ -307,7 +307,11 @@ class Wiring(Parts):
         return expiry.expiring(self.repositories, self._clock(), within, self._retired())
 
     def _retired(self) -> set[str]:
-        return {device.id for device in self.registry.devices("state=retired")}
+        """Devices that are left to expire; none where timers run far from the registry."""
+        try:
+            return {device.id for device in self.registry.devices("state=retired")}
+        except NotFound:
+            return set()
 
     def reported(self) -> dict[str, Seen]:
         """What each device that is not retired has last said of its trusted versions."""

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from ota import settings_edit, wiring_store
 from ota.catalogue import StoreCatalogue
 from ota.director import DirectorDesk
-from ota.errors import Misuse
+from ota.errors import Misuse, NotFound
 from ota.keyring import Holder, Keyring
 from ota.ports import ArtifactStore, Clock
 from ota.repo import Repositories
 from ota.settings import Settings
+from signing import layout
 from signing import policy as policies
 from signing.policy import Policy
 
@@ -115,7 +116,26 @@ class Parts:
 
     @cached_property
     def registry(self) -> Registry:
-        """The registry of devices."""
+        """The registry of devices; one that was lost is not quietly begun anew (``NotFound``)."""
+        if self.settings.registry_is_new() and layout.devices(self.store.list):
+            raise NotFound(
+                f"the registry is empty, and the store has metadata of devices: {self._file()}",
+                code="registry-lost",
+                subject=self._file(),
+                remedy="restore it from a backup; or register the devices again",
+            )
+        return self._open_registry()
+
+    def begin_registry(self) -> Registry:
+        """The same for registering devices, which may begin one anew."""
+        if "registry" not in self.__dict__:
+            self.registry = self._open_registry()
+        return self.registry
+
+    def _open_registry(self) -> Registry:
         from ota.fleet.registry import Registry  # noqa: PLC0415 - SQLAlchemy is slow to import
 
         return Registry(self.settings.registry_url)
+
+    def _file(self) -> str:
+        return self.settings.registry_url.removeprefix("sqlite:///")

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from signing import bins, durable
+from signing import bins, durable, rootfile
 from signing.client import TufClient
 from signing.client_cache import Folder
 from signing.errors import Malformed
@@ -36,7 +36,11 @@ class Memory:
         ``root`` stands in for the root of a memory that has none yet.
         """
         others = {} if root is None else {"root.json": root}
-        return Folder(self._folder, "remembered metadata", others)
+        found = Folder(self._folder, "remembered metadata", others)
+        if "root.json" in found:
+            path = self._folder / "root.json"
+            rootfile.check(found["root.json"], path, "ota repo verify; then remove that folder")
+        return found
 
     def keep(self, client: TufClient) -> None:
         """Remember what this client verified, unless something newer is remembered already."""

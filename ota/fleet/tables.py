@@ -224,4 +224,4 @@ def _translated(engine: sa.Engine) -> Iterator[None]:
             raise Malformed(
                 f"registry: {e.orig}", subject=where(engine), remedy="restore it from a backup"
             ) from e
-        raise
+        raise Outage(f"registry: {e.orig!s:.300}", code="registry", subject=where(engine)) from e
