@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from securesystemslib.signer import Key
 
 from signing.edition import Upload
-from signing.errors import Refusal
+from signing.errors import OtaError, Refusal
 from signing.plan import Approvers, Authorisation
 from signing.playbook_run import Assigned
 from signing.playbook_target import PlaybookTarget
@@ -202,6 +202,40 @@ class Follower(Protocol):
 
     def tidy(self, order: Order) -> bool:
         """Remove what an order that is over has left there; True when nothing is left."""
+
+
+# -- machines without an agent ------------------------------------------------------------------
+@dataclass(frozen=True)
+class Errand:
+    """One command for many machines; repeated on one of them, it must do nothing twice.
+
+    ``pushes``: files to bring there first, local path -> absolute path. ``timeout`` in seconds,
+    ``limit`` in bytes of stdout.
+    """
+
+    argv: tuple[str, ...]
+    stdin: bytes
+    timeout: float
+    limit: int
+    pushes: tuple[tuple[Path, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one machine answered: exit status and output, or the ``error`` for which it did not."""
+
+    device: str
+    status: int
+    out: bytes
+    err: bytes
+    error: OtaError | None
+
+
+class Shells(Protocol):
+    """A way to run a command on machines, agent or not."""
+
+    def each(self, devices: Iterable[str], errand: Errand) -> Iterator[Answered]:
+        """One answer for each device, as they come; one machine's trouble stops no other."""
 
 
 # -- what the rollout needs of both repositories ------------------------------------------------

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ota.fleet.allow import AllowList
     from ota.identities.lifecycle import Lifecycle
     from ota.playbook.library import Library
+    from ota.playbook.running import NativeRuns
     from ota.restoring import Seen
     from ota.rollout.campaign import Campaign
     from ota.rollout.drive import Progress, Until
@@ -232,6 +233,13 @@ class Wiring(Parts):
                 remedy=f"ota playbook render {name} --native ssh",
             )
         return PlannedPlaybook(target=found.target, parameters=compute.bind(found.playbook, given))
+
+    def native_runs(self, road: str = "") -> NativeRuns:
+        """Playbooks on machines without an agent; ``road``: ``ssh``, or "" only to look."""
+        from ota.playbook.running import NativeRuns  # noqa: PLC0415 - only where playbooks are
+
+        folder = self.settings.state / "native"
+        return NativeRuns(folder, self.ssh.shells if road == "ssh" else None)
 
     def sign_plan(self, plan: Plan, key: str) -> bytes:
         """The plan's bytes for ever, signed by its author; ``NotPermitted`` for anybody else."""

@@ -11,6 +11,7 @@ from functools import cached_property
 from ota.couriers.ssh import Ssh
 from ota.couriers.ssh_inventory import LIMIT, Inventory, read
 from ota.couriers.ssh_keys import Keys
+from ota.couriers.ssh_native import SshShells
 from ota.couriers.ssh_tools import Tools
 from ota.couriers.visit_memory import Memory
 from ota.errors import NotFound
@@ -65,3 +66,8 @@ class SshParts:
     def tools(self) -> Tools:
         """What people do by hand, and connections for whoever runs something on many hosts."""
         return Tools(self.inventory, self.keys, self.memory, self._wanted_mirror)
+
+    @cached_property
+    def shells(self) -> SshShells:
+        """Commands on hosts, agent or not."""
+        return SshShells(self.tools)

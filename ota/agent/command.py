@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import IO
 
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME")
+PLAIN = {"LC_ALL": "C"}
 OUTPUT_LIMIT = 65_536
 _TICK = 0.05
 
@@ -58,10 +59,12 @@ def run(
     limit: int = OUTPUT_LIMIT,
     names: Iterable[str] = (),
     keep_children: bool = False,
+    plain: bool = False,
 ) -> Ran:
     """Run ``argv`` for at most ``timeout`` seconds and ``limit`` bytes per stream.
 
-    ``names`` are environment variables allowed besides :data:`ENVIRONMENT`. Children left
+    ``names`` are environment variables allowed besides :data:`ENVIRONMENT`. ``plain``: in the
+    root folder, with umask 022 and the locale C, whatever the agent itself has. Children left
     behind are killed, unless ``keep_children`` (a restart command starts what must stay).
     Never raises for what the program does; see :attr:`Ran.problem`.
     """
@@ -75,8 +78,11 @@ def run(
                 stdin=request,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={k: v for k, v in os.environ.items() if k in allowed},
+                env={k: v for k, v in os.environ.items() if k in allowed}
+                | (PLAIN if plain else {}),
                 start_new_session=True,
+                umask=0o022 if plain else -1,
+                cwd="/" if plain else None,
             )
         except (OSError, ValueError) as e:
             return Ran(None, b"", b"", f"can not start {argv[0]}: {e}")

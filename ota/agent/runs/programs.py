@@ -34,6 +34,7 @@ def _run(argv: Sequence[str], clock: Clock, *, keep_children: bool = False) -> R
         limit=OUTPUT_LIMIT,
         names=PASSED_ON,
         keep_children=keep_children,
+        plain=True,
     )
 
 

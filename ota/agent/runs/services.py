@@ -20,6 +20,8 @@ from ota.agent.runs.failing import Clock, StepFailed
 Outcome = Literal["done", "skipped"]
 SYSTEMD: Final = Path("/run/systemd/system")
 _SETTLE: Final = 0.2
+_DIES: Final = 0.5
+"""Seconds after which a service that dies at once is no longer taken for one that runs."""
 
 
 class Services:
@@ -50,12 +52,19 @@ class Services:
             return False
         verbs = {"running": "start", "stopped": "stop", "restarted": "restart"}
         self._do(verbs.get(state, "reload"), name, clock)
-        while self._says("status", name, clock) != wanted:
-            if clock.ends_within(_SETTLE):
-                now = "does not run" if wanted else "still runs"
-                raise StepFailed(f"{name} {now}", code="service-state")
-            clock.pause(_SETTLE)
+        try:
+            self._settle(name, clock, wanted=wanted)
+        except StepFailed as e:
+            now = "does not run" if wanted else "still runs"
+            raise StepFailed(f"{name} {now}", code="service-state") from e
         return True
+
+    def _settle(self, name: str, clock: Clock, *, wanted: bool) -> None:
+        """Wait until it is so; ``StepFailed`` (``timeout``)."""
+        if wanted:
+            clock.pause(_DIES)
+        while self._says("status", name, clock) != wanted:
+            clock.pause(_SETTLE)
 
     def _do(self, verb: str, name: str, clock: Clock) -> None:
         programs.must(self._argv_of(verb, name), clock, keep_children=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ota.cli.playbook import look, run, sign
+from ota.cli.playbook import look, native, run, sign
 from ota.cli.playbook.noun import app
 
-__all__ = ["app", "look", "run", "sign"]
+__all__ = ["app", "look", "native", "run", "sign"]

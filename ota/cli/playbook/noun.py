@@ -27,6 +27,7 @@ Source = Annotated[
 Params = Annotated[
     list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="May be repeated.")
 ]
+ROADS = {"agent": "agent", "native": "native (not verified by the device)"}
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -79,9 +80,25 @@ def row(item: Listed) -> dict[str, Any]:
         "name": target.name,
         "version": target.version,
         "platforms": target.platforms,
-        "roads": target.roads,
+        "roads": [ROADS[road] for road in target.roads],
         "state": item.state,
         "summary": target.summary,
         "path": target.path,
         "sha256": target.sha256,
     }
+
+
+def brief(session: sessions.Session, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with steps in a few words each, except for programs that read JSON."""
+    if session.output == sessions.Format.json:
+        return list(rows)
+    return [
+        row
+        | {
+            "steps": [
+                f"{s['name']}={s['outcome']}" + (f"({s['code']})" if s.get("code") else "")
+                for s in row["steps"]
+            ]
+        }
+        for row in rows
+    ]

@@ -14,7 +14,7 @@ import typer
 
 from ota.cli import inputs
 from ota.cli import session as sessions
-from ota.cli.playbook import noun
+from ota.cli.playbook import native, noun
 from ota.cli.playbook.noun import Name, Params, app
 from ota.errors import Malformed, Misuse, NotFound
 
@@ -51,11 +51,33 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The plan; NAME-VERSION.plan.json.")] = None,
     time_limit: Annotated[str, typer.Option(help="With --approve: exit 8 when it comes.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, sign nothing.")] = False,
+    road: Annotated[
+        str, typer.Option("--native", help="ssh: machines without an agent; nothing is verified.")
+    ] = "",
+    push: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE=PATH", help="With --native: bring this file there first."),
+    ] = None,
+    sudo: Annotated[
+        bool, typer.Option("--sudo", help="With --native: as root over there.")
+    ] = False,
+    again: Annotated[
+        str, typer.Option(metavar="RUN", help="With --native: the id of a run to go on with.")
+    ] = "",
+    collect: Annotated[
+        Path | None, typer.Option(help="With --native: a folder for what steps collected.")
+    ] = None,
 ) -> None:
     """Plan a playbook for devices; with --approve, run it and wait for what they sign."""
     from signing import durable  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
+    if road:
+        asked = native.Asked(
+            road, name, noun.parameters(param), tuple(push or ()), sudo, again, collect
+        )
+        native.go(session, asked, _devices(session, limit or []), dry_run=dry_run)
+        return
     chosen = _selector(session, select, limit or [])
     spec = {
         "rollout": name.partition("@")[0][:20].strip("-") or "playbook",
@@ -103,23 +125,25 @@ def _go(session: Session, plan: bytes, approvers: list[str], time_limit: str) ->
 @app.command(epilog="Example: ota playbook status -o json")
 def status(
     ctx: typer.Context,
-    rollout: Annotated[str, typer.Argument(help="The newest of a playbook without it.")] = "",
+    rollout: Annotated[
+        str, typer.Argument(help="Of a rollout, or a native run; the newest without it.")
+    ] = "",
+    unverified: Annotated[
+        bool, typer.Option("--native", help="Runs on machines without an agent.")
+    ] = False,
 ) -> None:
-    """Show what each device said of each step; everything here was signed by the device."""
+    """Show what each device said of each step, and whether the device verified what it ran."""
     session = sessions.of(ctx)
+    if unverified or rollout.startswith("native-"):
+        native.show(session, rollout)
+        return
     _show(session, rollout or _newest(session))
 
 
 def _show(session: Session, rollout: str) -> None:
     rows = session.wiring.campaign.runs(rollout, sessions.now())
-    if session.output == sessions.Format.table:
-        session.say(f"rollout {rollout}")
-        for row in rows:
-            row["steps"] = [
-                f"{s['name']}={s['outcome']}" + (f"({s['code']})" if s.get("code") else "")
-                for s in row["steps"]
-            ]
-    session.rows(rows, _STATUS)
+    session.say(f"rollout {rollout}")
+    session.rows(noun.brief(session, rows), _STATUS)
 
 
 def _newest(session: Session) -> str:
@@ -145,16 +169,30 @@ def _selector(session: Session, select: str, limits: list[str]) -> str:
     """The selector, narrowed to the devices of ``--limit``."""
     if not limits:
         return select
+    devices = _devices(session, limits)
+    return ",".join(filter(None, [select, f"id in ({','.join(devices)})"]))
+
+
+def _devices(session: Session, limits: list[str]) -> list[str]:
+    """The devices of ``--limit``, each once."""
     devices: list[str] = []
     for text in limits:
         if text.startswith("@"):
             data = inputs.read(Path(text[1:]), 1024 * 1024, "list of devices")
             devices += data.decode("utf-8", "replace").split()
         elif text.startswith("failed:"):
-            rows = session.wiring.campaign.runs(text.removeprefix("failed:"), sessions.now())
-            devices += [r["device"] for r in rows if r["outcome"] != "committed"]
+            devices += _failed(session, text.removeprefix("failed:"))
         else:
             devices += [word for word in text.split(",") if word]
-    if not 1 <= len(devices) <= _MOST:
+    if limits and not 1 <= len(devices) <= _MOST:
         raise Malformed(f"--limit: {len(devices)} devices; 1 to {_MOST} are possible")
-    return ",".join(filter(None, [select, f"id in ({','.join(dict.fromkeys(devices))})"]))
+    return list(dict.fromkeys(devices))
+
+
+def _failed(session: Session, run: str) -> list[str]:
+    """Devices of a rollout, or of a native run, that did not get through."""
+    if run.startswith("native-"):
+        found = session.wiring.native_runs().show(run)["devices"]
+        return [device for device, row in found.items() if row["outcome"] != "done"]
+    rows = session.wiring.campaign.runs(run, sessions.now())
+    return [row["device"] for row in rows if row["outcome"] != "committed"]
