@@ -79,7 +79,7 @@ class NativeRuns:
             "verified": UNVERIFIED,
             "parameters": dict(native.values),
             "time": strict.stamp(now),
-            "devices": {device: _UNKNOWN for device in devices},
+            "devices": dict.fromkeys(devices, _UNKNOWN),
         }
         self._keep(record)
         try:
