@@ -69,10 +69,13 @@ class Case:
         return [d for d in found if d not in self.view.accepted]
 
     def ended_badly(self) -> dict[str, str]:
-        """Devices of the waves begun that a human would have to go on without."""
+        """Devices of the waves begun that a human would have to go on without.
+
+        With the courier's reason where one was unreachable: no report will ever tell it.
+        """
         begun = {r.device for w in self.plan.waves[: self.view.wave + 1] for r in w.devices}
         return {
-            device: result.outcome
+            device: _told(result)
             for device, result in self.outcomes.results.items()
             if result.outcome in BAD and device in begun and device not in self.view.accepted
         }
@@ -99,6 +102,12 @@ class Case:
         """A playbook that was run is not a state to stay in: its order is taken off at the end."""
         over = self.view.tail_closed or self.view.state == "ABORTED"
         return self.plan.playbook is not None and over and result.outcome == "committed"
+
+
+def _told(result: Result) -> str:
+    if result.outcome == "unreachable" and result.code:
+        return f"unreachable: {result.code}"
+    return result.outcome
 
 
 def _withdraws(view: RolloutView) -> bool:
