@@ -47,6 +47,11 @@ _WRITE: Final = 32_640
 _READ: Final = 256 * _WRITE
 _SPARE: Final = 1024 * 1024
 _COMMAND: Final = 60_000
+_HASH: Final = (
+    'if command -v openssl >/dev/null; then exec openssl dgst -sha256 -r "$@"; '
+    'else exec sha256sum -- "$@"; fi'
+)
+"""Both print the same lines; the first is up to four times as fast. Each path begins with ``/``."""
 _TARGETS: Final = "image/targets"
 
 
@@ -257,7 +262,7 @@ class _Pushing:
         found: dict[str, str] = {}
         for some in _bundles(paths):
             left = max(1.0, self._until - time.monotonic())
-            ran = self._link.run(["sha256sum", "--", *some], timeout=left)
+            ran = self._link.run(["sh", "-c", _HASH, "sh", *some], timeout=left)
             if ran.status not in {0, 1}:
                 raise self._no(f"sha256sum: exit status {ran.status}: {ran.last_words()}")
             for line in ran.out.decode(errors="replace").splitlines():

@@ -100,6 +100,19 @@ def test_a_mirror_holds_exactly_what_was_pushed(fleet: SshFleet, mirror: Path) -
     assert holds(mirror) == store.objects
 
 
+def test_a_device_without_openssl(
+    fleet: SshFleet, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``sha256sum`` does it as well: both find the same."""
+    store = Store(timestamp=b"t1")
+    store.image(100_000)
+    push(fleet, store)
+    monkeypatch.setattr(ssh_push, "_HASH", ssh_push._HASH.replace("-v openssl", "-v no-such-thing"))
+    assert push(fleet, store) == Pushed(0, 0, 2, 0)
+    store.image(200_000)
+    assert push(fleet, store) == Pushed(1, 200_000, 2, 0)
+
+
 def test_images_that_nobody_needs_are_removed(fleet: SshFleet, mirror: Path) -> None:
     """And so are parts of them; metadata stays."""
     store = Store(timestamp=b"t1")
