@@ -33,8 +33,10 @@ from ota.agent.download import DownloadLimits  # noqa: E402 - the same
 from ota.agent.feeds import options as feed_options  # noqa: E402 - the same
 from ota.agent.installers import dir_symlink, exec_, single_file  # noqa: E402 - the same
 from ota.agent.runs import states as run_states  # noqa: E402 - the same
+from ota.couriers.iot_calls import CALLS  # noqa: E402 - the same
 from ota.infra import render, stacks, values  # noqa: E402 - the same
 from ota.rollout import states as rollout_states  # noqa: E402 - the same
+from ota.settings_couriers import IotJobsSettings  # noqa: E402 - the same
 from signing import errors  # noqa: E402 - the same
 from signing.refusals import REFUSALS  # noqa: E402 - the same
 
@@ -99,6 +101,21 @@ CONFIG = {
     "components.NAME.factory.release_counter": "its counter, the first floor",
     "components.NAME.factory.path": "its target path, where it is a listed release",
     "components.NAME.factory.length": "its length in bytes",
+}
+IOT_JOBS = {
+    "queue": "URL of the queue that the rule fills; `ReportsUrl` of the stack `reports`",
+    "refused": "URL of a second queue for what was refused; without it, `quarantine`",
+    "account": "its 12 digits; without it one call of `sts:GetCallerIdentity`",
+    "thing_label": "the label that holds the name of a device's thing; without it the device's id",
+    "group_prefix": "begins the names of thing groups; the rollout role may touch no others",
+    "per_minute": "executions that AWS rolls out a minute, for each job: 1 to 1000",
+    "retries": "of an execution that has timed out: 0 to 10. What failed or was refused is not tried again",
+    "wait": "seconds that a poll of an empty queue waits: 0 to 20",
+    "quarantine": "folder for what was no honest report",
+    "packages": "name each release in the Software Package Catalog too",
+    "unsafe_abort_percent": "let AWS cancel a job when so many executions say, unsigned, that they "
+    "failed; 0 is never",
+    "rates": "calls a second of single operations, such as `{ CreateJob = 20 }`",
 }
 INSTALLERS = {
     "path": "absolute; the folder (`dir-symlink`) or the file (`single-file`)",
@@ -191,6 +208,25 @@ def agent_toml() -> str:
     found.update(_prefixed("components.NAME.", fields(config.ComponentConfig, skip=("factory",))))
     found.update(_prefixed("components.NAME.factory.", fields(config.Factory)))
     return _described(found, CONFIG)
+
+
+def iot_jobs_toml() -> str:
+    """Every key of [couriers.iot-jobs]."""
+    return _described(dict(fields(IotJobsSettings)), IOT_JOBS)
+
+
+def iot_jobs_calls() -> str:
+    """Every call of the courier, its permission and pace."""
+    rows = [
+        (
+            f"`{row.action or f'{row.service}:{name}'}`",
+            row.resource or "-",
+            row.use,
+            f"{row.rate:g}",
+        )
+        for name, row in CALLS.items()
+    ]
+    return table(("permission", "on", "for", "calls a second"), rows)
 
 
 def _prefixed(prefix: str, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -338,6 +374,8 @@ def _ends(arns: Iterable[str]) -> Iterator[str]:
 SECTIONS: dict[str, Callable[[], str]] = {
     "aws-permissions": aws_permissions,
     "agent-toml": agent_toml,
+    "iot-jobs-toml": iot_jobs_toml,
+    "iot-jobs-calls": iot_jobs_calls,
     "installer-options": installer_options,
     "health-options": health_options,
     "exit-codes": exit_codes,

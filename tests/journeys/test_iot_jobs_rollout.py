@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from simulators.awsfake import FakeAws, Killed
 from simulators.iotworld import IotWorld
+from simulators.plant import Plant
 
 from signing.plan import Gate
 
@@ -252,3 +253,22 @@ def test_pause_takes_hints_back(make: Made) -> None:
     world.campaign.resume(ROLLOUT, world.now)
     assert world.drive() == "COMPLETED"
     assert list(world.fake.jobs) == [FIRST, FIRST.replace("-u1-", "-u2-")]
+
+
+def test_lost_reports_are_told_again(ground: Path) -> None:
+    """A real agent whose reports were lost: paused and resumed, it answers the new order."""
+    plant = Plant(ground / "lost", ("a", "b"))
+    plant.publish(plant.build("1.0.0"), plant.build("2.0.0"))
+    plant.roll_out("one", "1.0.0")
+    rollout = plant.start("two", "2.0.0")
+    plant.step(rollout)
+    plant.look()
+    for path in plant["a"].waiting():
+        path.unlink()
+    plant.step(rollout)
+    assert plant.status(rollout)["waves"][0]["committed"] == 1
+    campaign = plant.wiring.campaign
+    campaign.pause(rollout, plant.now())
+    campaign.resume(rollout, plant.now())
+    assert plant.drive(rollout)["state"] == "COMPLETED"
+    plant.wiring.close()
