@@ -56,18 +56,18 @@ class Publisher:
         """
         path = self._entry(edition.key)
         with self._locked(edition.key):
-            self._finish(path)
+            self._finish(path, progress)
             durable.replace(path, _encode(edition), mode=0o600)
             self._run(path, edition, progress)
 
-    def resume(self, key: str | None = None) -> list[str]:
+    def resume(self, key: str | None = None, progress: Progress | None = None) -> list[str]:
         """Complete what a killed publisher began; returns the keys that were completed.
 
         With ``key``, only that edition. One that lost its race meanwhile is dropped silently:
         its owner reads the store again before the next edit.
         """
         paths = [self._entry(key)] if key else sorted(self._outbox.glob("*.json"))
-        return [name for path in paths if (name := self._resume(path))]
+        return [name for path in paths if (name := self._resume(path, progress))]
 
     def drop(self, key: str) -> bool:
         """Forget an unfinished edition, whose keys are not to be trusted any more."""
@@ -82,19 +82,19 @@ class Publisher:
         found = (self._read(path) for path in sorted(self._outbox.glob("*.json")))
         return [edition.key for edition in found if edition is not None]
 
-    def _resume(self, path: Path) -> str:
+    def _resume(self, path: Path, progress: Progress | None) -> str:
         found = self._read(path)
         if found is None:
             return ""
         with self._locked(found.key):
-            return self._finish(path)
+            return self._finish(path, progress)
 
-    def _finish(self, path: Path) -> str:
+    def _finish(self, path: Path, progress: Progress | None) -> str:
         edition = self._read(path)
         if edition is None:
             return ""
         try:
-            self._run(path, edition, None)
+            self._run(path, edition, progress)
         except (Busy, NotFound, Malformed):
             return ""
         return edition.key

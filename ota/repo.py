@@ -243,7 +243,7 @@ class Repositories(Opened):
         ``stale-base``), ``NotPermitted`` (``strands``).
         """
         with self.locked():
-            done = self.publisher.resume()
+            done = self.publisher.resume(progress=progress)
             found = self.waiting(only)
             if not found and not done:
                 raise NotFound("no change waits to be published", remedy="ota repo status")

@@ -23,7 +23,7 @@ from botocore import exceptions as boto
 
 from ota.aws import errors as aws
 from ota.aws.errors import Call, code_of, shown
-from ota.errors import Busy, NotFound, NotPermitted, OtaError, Outage
+from ota.errors import Busy, Malformed, Misuse, NotFound, NotPermitted, OtaError, Outage
 
 
 class Absent(Outage):
@@ -115,14 +115,14 @@ def answered(error: Any, attempt: Attempt) -> OtaError:
         return damaged(f"S3 got other bytes than were sent ({code})", attempt.subject)
     if code in {"AccessDenied", "403"}:
         return _denied(str(error.response.get("Error", {}).get("Message", "")), attempt)
-    return aws.answered(error, attempt.call, "")
+    return _kept(aws.answered(error, attempt.call, ""))
 
 
 def _protocol(code: str, status: object, attempt: Attempt) -> OtaError | None:
     """What adapters reckon with; and a bucket that is not there, which they do not."""
     where = attempt.subject
     if code == "NoSuchBucket":
-        return NotFound(
+        return Misuse(
             f"{where}: there is no such bucket",
             code="s3-bucket",
             subject=attempt.bucket,
@@ -191,7 +191,14 @@ def unanswered(error: Any, attempt: Attempt) -> OtaError:
     """The error for what was not sent, or not answered."""
     if isinstance(error, boto.FlexibleChecksumError):
         return damaged("what S3 sent is not what it has stored", attempt.subject)
-    return aws.unanswered(error, attempt.subject)
+    return _kept(aws.unanswered(error, attempt.subject))
+
+
+def _kept(error: OtaError) -> OtaError:
+    """Never what a publisher drops an edition for: the bucket is wrong, the edition is not."""
+    if isinstance(error, (Malformed, NotFound)):
+        return Misuse(str(error), code=error.code, subject=error.subject, remedy=error.remedy)
+    return error
 
 
 def damaged(what: str, where: str) -> Outage:

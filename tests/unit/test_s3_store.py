@@ -12,7 +12,7 @@ import pytest
 from simulators.buckets import PART, Made
 from simulators.ministack import Account
 
-from ota.errors import Busy, Malformed, NotFound, NotPermitted, OtaError, Refusal
+from ota.errors import Busy, Malformed, Misuse, NotPermitted, OtaError, Refusal
 from ota.ports import ArtifactStore
 from ota.stores.s3 import S3Store
 from signing.edition import Upload
@@ -291,6 +291,6 @@ def test_a_bucket_that_is_not_there(made: Made) -> None:
         lambda: store.put(NAME, b""),
         lambda: store.digest(NAME),
     ):
-        with pytest.raises(NotFound) as caught:
+        with pytest.raises(Misuse) as caught:
             call()
         assert caught.value.code == "s3-bucket"

@@ -16,9 +16,10 @@ import pytest
 from simulators.strict_s3 import Key, Reply, Request, StrictS3, strict_s3
 
 from ota.errors import Busy, NotPermitted, OtaError, Outage, Refusal
+from ota.publishing import Publisher
 from ota.stores.s3 import S3Store
 from ota.stores.s3_bucket import Place
-from signing.edition import Upload
+from signing.edition import Edition, Upload
 
 NAME = "image/metadata/1.targets.json"
 TIMESTAMP = "image/metadata/timestamp.json"
@@ -446,3 +447,26 @@ def test_a_page_that_fails_is_not_the_end_of_the_list(s3: StrictS3, store: S3Sto
     assert [next(found), next(found)] == ["a/0", "a/1"]
     with pytest.raises(Outage):
         next(found)
+
+
+# -- what a publisher keeps --------------------------------------------------------------------------
+@pytest.mark.parametrize("code", ["NoSuchBucket", "InvalidArgument", "AccessDenied", "SlowDown"])
+def test_an_edition_that_the_bucket_did_not_take_waits(
+    s3: StrictS3, store: S3Store, tmp_path: Path, code: str
+) -> None:
+    """Whatever is wrong with the bucket: the finished bytes stay, and the same ones are resumed."""
+    status = {"NoSuchBucket": 404, "SlowDown": 503, "AccessDenied": 403}.get(code, 400)
+    edition = Edition(
+        "image", ((NAME, b"{}"),), (TIMESTAMP, b"1", None), (item(tmp_path, b"image"),)
+    )
+    publisher = Publisher(store, tmp_path / "outbox")
+    fault = s3.fault(status, code)
+    s3.before = lambda request: fault if request.key.endswith("timestamp.json") else None
+    with pytest.raises(OtaError):
+        publisher.publish(edition)
+    assert publisher.waiting() == ["image"]
+    s3.before = lambda request: None
+    told: list[tuple[str, int, int]] = []
+    assert publisher.resume(progress=lambda *words: told.append(words)) == ["image"]
+    assert s3.objects[f"p/{TIMESTAMP}"].data == b"1"
+    assert told == []  # the image was there already

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ota.cli import progress
 from ota.cli import session as sessions
 from ota.cli.repo.noun import Only, app, ended, repository
 from ota.errors import Outage, Stale
@@ -15,7 +16,10 @@ from ota.errors import Outage, Stale
 def publish(ctx: typer.Context, only: Only = "") -> None:
     """Publish what has its signatures; completes what a killed publish began."""
     session = sessions.of(ctx)
-    done = session.wiring.repositories.publish(sessions.now(), repository(only))
+    with progress.bar("upload") as tick:
+        done = session.wiring.repositories.publish(
+            sessions.now(), repository(only), lambda _name, number, of: tick(number, of)
+        )
     session.rows([{"published": name} for name in done], ["published"])
     ended(session)
 
