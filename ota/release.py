@@ -131,6 +131,19 @@ class Releases:
         """Published releases named by ``component@version`` (one per hardware) or by path."""
         return [i.release for i in self.show(text, now) if i.state != "waiting"]
 
+    def paths(self, text: str, now: datetime) -> list[str]:
+        """What a yank of this name takes off: paths that are not to be yanked already.
+
+        A path counts as it stands, also one whose description is no release's; ``NotFound``.
+        """
+        try:
+            return [i.release.path for i in self.show(text, now) if i.state != "to be yanked"]
+        except NotFound:
+            state = self._repos.image().state(now)
+            if state is None or not state.stands(text):
+                raise
+            return [text]
+
     def yank(self, path: str, now: datetime) -> Pending | None:
         """Take a release off the list, in the waiting change.
 

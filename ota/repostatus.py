@@ -163,14 +163,14 @@ def _verify_part(repos: Repositories, state: State, name: str) -> Iterator[Findi
             raise NotFound(f"there is no role {name}")
         found.append(part)
         if name != Targets.type:
-            state.listed(name, part)
+            state.refuse_unfit(name, part)
 
     finding = _checked(f"image {name}", read)
     if not finding.ok or bins.is_bin(name):
         yield finding
     for part in found:
         for path, target in part.targets.items():
-            sha256 = target.hashes["sha256"]
+            sha256 = target.hashes.get("sha256", "")
             file = layout.image_target(path, sha256)
             yield _checked(file, _matching(repos, file, (target.length, sha256)))
 

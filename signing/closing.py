@@ -154,7 +154,9 @@ def prove(
 ) -> TufClient:
     """Read the repository as it will be after this edition, with the memory of before.
 
-    Of hash bins those that ``changed`` are read, and all of them where their component did.
+    Of hash bins those that ``changed`` are read, and all of them where their component did. Who
+    signs a component's bins is asked of the components that ``changed``: another one's fault
+    keeps nobody else from publishing.
     """
     overlay = dict(edition.files) | {edition.swap[0]: edition.swap[1]}
 
@@ -168,7 +170,8 @@ def prove(
     parts = set(changed)
     for name in delegated(client.targets):
         role = client.role(name, Targets.type)
-        bins.refuse_others(name, role, client.targets)
+        if Targets.type in parts or any(bins.component_of(part) == name for part in parts):
+            bins.refuse_others(name, role, client.targets)
         for part in bins.names(role):
             if name in parts or part in parts:
                 client.role(part, name)

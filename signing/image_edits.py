@@ -28,7 +28,7 @@ from signing.ceremony import Needs, Pending
 from signing.errors import Malformed, NotFound, NotPermitted
 from signing.image_change import Change
 from signing.image_read import ImageReads
-from signing.image_state import COUNTER, releases_of
+from signing.image_state import COUNTER, fitting
 from signing.layout import PLAYBOOKS
 from signing.playbook import Playbook
 from signing.policy import RESERVED
@@ -57,7 +57,7 @@ class ImageEdits(ImageReads):
             component: {
                 path: release
                 for name, part in edit.parts(component)
-                for path, release in releases_of(name, part).items()
+                for path, release in fitting(name, part).items()
             }
             for component in touched
         }
@@ -145,13 +145,16 @@ class ImageEdits(ImageReads):
         return edit.done()
 
     def yank(self, pending: Pending | None, path: str, now: datetime) -> Pending:
-        """Take a release or playbook off the list; ``NotFound`` when it is not on it."""
-        component, _ = split_path(path)
+        """Take a release or playbook off the list; ``NotFound`` when it is not on it.
+
+        Whatever stands under that path goes, also what is no release, or stands in a role where
+        it does not belong.
+        """
         edit = self._edit(pending, now)
-        home = edit.home(component, path)
-        role = edit.role(home)
-        if path not in role.targets:
+        home = _where(edit, path)
+        if home is None:
             raise NotFound(f"{path} is not listed", subject=path, remedy="ota release list")
+        role = edit.role(home)
         del role.targets[path]
         edit.changed(home, role)
         return edit.done()
@@ -241,6 +244,17 @@ def _refuse_taken(known: TargetFile | None, target: TargetFile) -> None:
             subject=target.path,
             remedy="give it another version or path",
         )
+
+
+def _where(edit: Change, path: str) -> str | None:
+    """The role that lists a path: where it belongs, else wherever it stands."""
+    component = path.partition("/")[0]
+    own = [edit.home(component, path)] if component in edit.components() else []
+    for name in (*own, *(n for c in edit.components() for n, _ in edit.parts(c))):
+        role = edit.standing(name)
+        if role is not None and path in role.targets:
+            return name
+    return None
 
 
 def _check_counter(release: Release, newest: int) -> None:

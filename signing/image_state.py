@@ -1,9 +1,13 @@
 """The image repository as it was verified: roles, releases, release counters.
 
 A component's role, or each of its hash bins (``bins.py``), lists releases of that component and
-nothing else, and the role of playbooks nothing but those; anything else is a refusal on the
-operator's side, too, not only on devices. Bins are read, and verified, when somebody asks for
-what stands in them.
+nothing else, and the role of playbooks nothing but those. Bins are read, and verified, when
+somebody asks for what stands in them.
+
+What devices refuse is not listed here either: a release whose description does not fit, and every
+release of a component that hands them on to other keyholders (:attr:`State.broken`). It is named
+by ``ota repo verify`` and taken off by a yank; but one component's keyholders stop nobody else's
+rollouts, as on devices. Nothing of it is ever signed here: see :func:`releases_of`.
 """
 
 from __future__ import annotations
@@ -29,25 +33,36 @@ REMOVED = "removed"
 
 @dataclass(frozen=True)
 class State:
-    """The repository as verified: top-level targets, and component -> its role."""
+    """The repository as verified: top-level targets, and component -> its role.
+
+    ``broken``: component -> why no device takes a release of it; its role stands here without the
+    delegations that break it, as its next version will.
+    """
 
     client: TufClient
     targets: Targets
     roles: Mapping[str, Targets]
+    broken: Mapping[str, Refusal] = field(default_factory=dict)
     _read: dict[str, dict[str, Release]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, client: TufClient) -> State:
         """From a client that has read top-level targets; loads every component's role.
 
-        Raises ``Refusal("bin-keyholders")``, and what the client raises.
+        Raises what the client raises.
         """
         delegations = client.targets.delegations
         names = delegations.roles or {} if delegations else {}
         roles = {name: client.role(name, Targets.type) for name in names}
-        for name, role in roles.items():
-            bins.refuse_others(name, role, client.targets)
-        return cls(client, client.targets, roles)
+        broken: dict[str, Refusal] = {}
+        for name, role in list(roles.items()):
+            try:
+                bins.refuse_others(name, role, client.targets)
+            except Refusal as e:
+                broken[name] = e
+                roles[name] = Targets.from_dict(role.to_dict())
+                roles[name].delegations = None
+        return cls(client, client.targets, roles, broken)
 
     def live(self, name: str) -> bool:
         """Whether a role is delegated to; the snapshot also lists those that no longer are."""
@@ -81,7 +96,7 @@ class State:
         if now is not None and self.targets.is_expired(now):
             return found
         for component, role in self.roles.items():
-            if now is None or not role.is_expired(now):
+            if component not in self.broken and (now is None or not role.is_expired(now)):
                 for name, part in self.parts(component):
                     if now is None or not part.is_expired(now):
                         found |= self.listed(name, part)
@@ -91,7 +106,7 @@ class State:
         """The release at one path, reading one bin at most; ``now`` as in :meth:`releases`."""
         component = path.partition("/")[0]
         role = self.roles.get(component)
-        if role is None:
+        if role is None or component in self.broken:
             return None
         name = bins.home(component, role, path)
         part = self.part(name) or role
@@ -100,10 +115,17 @@ class State:
         return self.listed(name, part).get(path)
 
     def listed(self, name: str, part: Targets) -> dict[str, Release]:
-        """The releases of one role of this state, read once."""
+        """The releases of one role of this state that devices would take, read once."""
         if name not in self._read:
-            self._read[name] = releases_of(name, part, self.roles[bins.component_of(name)])
+            self._read[name] = fitting(name, part, self.roles[bins.component_of(name)])
         return self._read[name]
+
+    def refuse_unfit(self, name: str, part: Targets) -> None:
+        """``Refusal`` for the first thing in a role that no device would take."""
+        component = bins.component_of(name)
+        if component in self.broken:
+            raise self.broken[component]
+        releases_of(name, part, self.roles[component])
 
     def target(self, path: str) -> TargetFile | None:
         """What any targets role lists under a path: top-level, a component's, or a bin."""
@@ -114,6 +136,10 @@ class State:
             return found
         part = self.part(bins.home(component, role, path)) or role
         return part.targets.get(path)
+
+    def stands(self, path: str) -> bool:
+        """Whether any component's role lists this path, rightly or not; reads every bin."""
+        return any(path in part.targets for c in self.roles for _, part in self.parts(c))
 
     def playbooks(self, now: datetime | None = None) -> dict[str, PlaybookTarget]:
         """Path -> playbook; with ``now``, only while their role has not expired."""
@@ -153,21 +179,40 @@ def releases_of(name: str, part: Targets, role: Targets | None = None) -> dict[s
     Raises ``Refusal`` for one that is not the component's, or in a bin where nobody looks for it.
     The role of playbooks lists playbooks and no release.
     """
-    component = bins.component_of(name)
     found: dict[str, Release] = {}
-    if component == PLAYBOOKS:
+    if bins.component_of(name) == PLAYBOOKS:
         playbook_target.playbooks_of(part)
         return found
-    for path, target in part.targets.items():
+    for path, release in _judged(name, part, role):
+        if isinstance(release, Refusal):
+            raise release
+        found[path] = release
+    return found
+
+
+def fitting(name: str, part: Targets, role: Targets | None = None) -> dict[str, Release]:
+    """The same, without what is refused."""
+    judged = _judged(name, part, role)
+    return {path: found for path, found in judged if not isinstance(found, Refusal)}
+
+
+def _judged(
+    name: str, part: Targets, role: Targets | None
+) -> Iterator[tuple[str, Release | Refusal]]:
+    """Each target as the release that it is, or why it is none; none at all for playbooks."""
+    component = bins.component_of(name)
+    for path, target in part.targets.items() if component != PLAYBOOKS else ():
         try:
             release = Release.from_target(target)
         except Malformed as e:
-            raise Refusal("release-malformed", str(e), subject=path) from e
+            yield path, Refusal("release-malformed", str(e), subject=path)
+            continue
         astray = role is not None and bins.is_bin(name) and bins.home(component, role, path) != name
         if release.component != component or astray:
-            raise Refusal("component-mismatch", f"{path} stands in role {name}", subject=path)
-        found[path] = release
-    return found
+            why = f"{path} stands in role {name}"
+            yield path, Refusal("component-mismatch", why, subject=path)
+        else:
+            yield path, release
 
 
 def newest_counter(component: str, role: Targets) -> int:
@@ -178,5 +223,5 @@ def newest_counter(component: str, role: Targets) -> int:
     signed = role.unrecognized_fields.get(COUNTER, 1)
     if not isinstance(signed, int):
         raise Refusal("release-malformed", f"{component}: {COUNTER} is not a number")
-    listed = [r.release_counter for r in releases_of(component, role).values()]
-    return max([signed, *listed])
+    listed = fitting(component, role).values()
+    return max([signed, *(release.release_counter for release in listed)])

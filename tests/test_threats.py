@@ -24,7 +24,8 @@ def test_it_is_shown_by_tests_that_exist(name: str) -> None:
 
 def test_every_attack_is_named() -> None:
     """A new file in ``tests/attacks/`` belongs to a threat or to a thief."""
-    assert {file for files in NAMED.values() for file in files} == ATTACKS
+    named = {file for files in NAMED.values() for file in files}
+    assert named == ATTACKS, "name it in tests/threats.py, then tests/readme_sections.py --write"
 
 
 def test_one_file_is_one_threat() -> None:

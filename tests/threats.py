@@ -79,6 +79,10 @@ THREATS: dict[str, Threat] = {
     "terminating and cyclic delegations": Threat(
         _said("not-listed", "delegations"), ("test_delegations",)
     ),
+    "a playbook changed, aimed elsewhere or replayed": Threat(
+        _said("image-mismatch", "playbook-parameter", "playbook-platform", "hint-playbook"),
+        ("test_playbooks",),
+    ),
     "hash bins that lie": Threat(
         _said("bin-keyholders", "metadata-mismatch", "metadata-rollback"), ("test_lying_bins",)
     ),

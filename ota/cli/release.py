@@ -128,9 +128,7 @@ def yank(ctx: typer.Context, name: Name, sign: Sign = None, publish: Publish = F
     session = sessions.of(ctx)
     _check_publish(sign, publish=publish)
     releases = session.wiring.releases
-    paths = [
-        i.release.path for i in releases.show(name, sessions.now()) if i.state != "to be yanked"
-    ]
+    paths = releases.paths(name, sessions.now())
     session.confirm(f"no device will install {', '.join(paths) or name} any more")
     for path in paths:
         releases.yank(path, sessions.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from securesystemslib.signer import CryptoSigner
 from simulators.plant import Plant
 from simulators.thief import ImageThief, Thief, listed, only, write
-from simulators.threats import threat
+from simulators.threats import honest, ordered, renew, take_off, threat
 from tuf.api.metadata import DelegatedRole, Delegations, Snapshot, TargetFile, Targets
 
 KEEPS = ("director", "image")
@@ -23,16 +23,17 @@ def order(plant: Plant, listed: TargetFile) -> None:
 def test_listed_by_the_wrong_role(plant: Plant) -> None:
     """``mcu`` lists ``app/evil.bin``: nobody asks it for that path."""
     engineers = ImageThief(plant, *ENGINEERS)
-    with threat(plant, "not-listed", keeps=KEEPS, heal=lambda: engineers.takes_off(EVIL)):
+    with threat(plant, "not-listed", keeps=KEEPS):
         role = engineers.lists(EVIL, b"evil", role="mcu", component="app")
         order(plant, role.targets[EVIL])
         engineers.publish(roles={"mcu": role})
+    take_off(plant, EVIL)
 
 
 def test_listed_by_the_list_of_components(plant: Plant) -> None:
     """The top level delegates; what it lists itself is no release."""
     engineers = ImageThief(plant, *ENGINEERS)
-    with threat(plant, "component-mismatch", keeps=KEEPS, heal=lambda: engineers.takes_off(EVIL)):
+    with threat(plant, "component-mismatch", keeps=KEEPS):
         app: Targets = engineers.lists(EVIL, b"evil")
         evil = app.targets[EVIL]
         order(plant, evil)
@@ -49,7 +50,6 @@ def test_a_path_delegated_to_the_wrong_role(plant: Plant) -> None:
     def mended() -> None:
         honest.version = engineers.read("targets").version
         engineers.publish(roles={"targets": honest})
-        engineers.takes_off(EVIL)
 
     with threat(plant, "component-mismatch", keeps=KEEPS, heal=mended):
         role = engineers.lists(EVIL, b"evil", role="mcu", component="app")
@@ -61,27 +61,40 @@ def test_a_path_delegated_to_the_wrong_role(plant: Plant) -> None:
         wide = DelegatedRole("mcu", mcu.keyids, mcu.threshold, True, ["mcu/*", "app/*"])
         top.delegations.roles = {"mcu": wide, **top.delegations.roles}
         engineers.publish(roles={"targets": top, "mcu": role})
+    take_off(plant, EVIL)
+
+
+def hand_on(engineers: ImageThief) -> TargetFile:
+    """``app`` delegates to a key that is none of its keyholders'; what that key lists."""
+    key = CryptoSigner.generate_ed25519()
+    keyid = key.public_key.keyid
+    role: Targets = engineers.lists(EVIL, b"evil")
+    theirs = Targets(expires=role.expires, targets={EVIL: role.targets.pop(EVIL)})
+    data = write(engineers.folder / "1.theirs.json", theirs, key)
+    role.delegations = Delegations(
+        {keyid: key.public_key},
+        {"theirs": DelegatedRole("theirs", [keyid], 1, terminating=True, paths=["app/*"])},
+    )
+    meta = {"theirs.json": listed(1, data)}
+    engineers.publish(only(Snapshot, lambda s: s.meta.update(meta)), {"app": role})
+    return theirs.targets[EVIL]
 
 
 def test_a_component_handed_on_to_somebody_else(plant: Plant) -> None:
-    """``app`` delegates to a key that is none of its keyholders': its bins are signed by them."""
-    engineers = ImageThief(plant, *ENGINEERS)
-    key = CryptoSigner.generate_ed25519()
-    keyid = key.public_key.keyid
+    """A component's keyholders can not give their right away: its bins are signed by them."""
+    ordered(plant)
+    with threat(plant, "bin-keyholders"):
+        hand_on(ImageThief(plant, *ENGINEERS))
 
-    def mended() -> None:
-        role: Targets = engineers.read("app")
-        role.delegations = None
-        engineers.publish(roles={"app": role})
 
-    with threat(plant, "bin-keyholders", keeps=("director",), heal=mended):
-        role: Targets = engineers.lists(EVIL, b"evil")
-        late = Targets(expires=role.expires, targets={EVIL: role.targets.pop(EVIL)})
-        order(plant, late.targets[EVIL])
-        data = write(engineers.folder / "1.theirs.json", late, key)
-        role.delegations = Delegations(
-            {keyid: key.public_key},
-            {"theirs": DelegatedRole("theirs", [keyid], 1, terminating=True, paths=["app/*"])},
-        )
-        meta = {"theirs.json": listed(1, data)}
-        engineers.publish(only(Snapshot, lambda s: s.meta.update(meta)), {"app": role})
+def test_one_team_stops_no_other(plant: Plant) -> None:
+    """While ``app`` is broken like that, ``mcu`` is published and all is refreshed; then it heals."""
+    hand_on(ImageThief(plant, *ENGINEERS))
+    assert plant.damage() == ["image app: bin-keyholders"]
+    plant.publish(plant.build("1.2.0", component="mcu"))
+    assert plant.wiring.refresh(every=True).problems == {}
+    listed_now = {r.path for r in plant.wiring.catalogue.releases().values()}
+    assert listed_now == {"mcu/mcu-1.0.0.bin", "mcu/mcu-1.2.0.bin"}
+    renew(plant, "app")
+    assert plant.damage() == []
+    honest(plant)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from simulators.plant import Plant
 from simulators.thief import ImageThief, Thief
-from simulators.threats import threat
+from simulators.threats import take_off, threat
 from tuf.api.metadata import TargetFile
 
 SHA512 = "0" * 128
@@ -68,8 +68,7 @@ def test_about_what_a_counter_is(plant: Plant) -> None:
 def test_about_a_hash_that_nobody_computes(plant: Plant) -> None:
     """Both repositories agree on a hash that is not of the file: the bytes are refused."""
     engineers = ImageThief(plant, "targets-1", "targets-2")
-    heal = lambda: engineers.takes_off("app/odd.bin")  # noqa: E731 - one line says it
-    with threat(plant, "image-mismatch", keeps=KEEPS, heal=heal):
+    with threat(plant, "image-mismatch", keeps=KEEPS):
         role = engineers.lists("app/odd.bin", b"odd")
         role.targets["app/odd.bin"].hashes["sha512"] = SHA512
         listed = role.targets["app/odd.bin"]
@@ -77,3 +76,4 @@ def test_about_a_hash_that_nobody_computes(plant: Plant) -> None:
         thief = Thief(plant)
         thief.assign("a", thief.release("2.0.0"), **words)
         engineers.publish(roles={"app": role})
+    take_off(plant, "app/odd.bin")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from simulators.planners import CANARY, refused
+import pytest
+from simulators.planners import CANARY, approval_by, refused
 from simulators.plant import Plant
 from simulators.threats import honest
 
@@ -15,7 +16,9 @@ from signing import statement
 def test_author_approves_for_themselves(plant: Plant) -> None:
     """The author's signature never counts as an approval."""
     plan = plant.plan("two", "2.0.0", CANARY)
-    mine = plant.wiring.sign_approval(plan, "author", plant.now() + timedelta(days=1))
+    with pytest.raises(NotPermitted):
+        plant.wiring.sign_approval(plan, "author", plant.now() + timedelta(days=1))
+    mine = approval_by(plant, plan, "author")
     assert isinstance(refused(plant, plan, mine), NeedsHuman | NotPermitted | Refusal)
     assert isinstance(refused(plant, plan), NeedsHuman)
     honest(plant)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from simulators.plant import Plant
 from simulators.thief import ImageThief, Thief
-from simulators.threats import threat
+from simulators.threats import take_off, threat
 from tuf.api.metadata import TargetFile
 
 
@@ -29,11 +29,11 @@ def test_an_order_that_disagrees_with_itself(plant: Plant, lie: str) -> None:
 def test_a_release_that_disagrees_with_itself(plant: Plant, said: Any) -> None:
     """Signed by enough engineers as ``app/...``, and described as something else."""
     engineers = ImageThief(plant, "targets-1", "targets-2")
-    heal = lambda: engineers.takes_off("app/odd.bin")  # noqa: E731 - one line says it
-    with threat(plant, "component-mismatch", keeps=("director", "image"), heal=heal):
+    with threat(plant, "component-mismatch", keeps=("director", "image")):
         role = engineers.lists("app/odd.bin", b"odd", component=said)
         order(plant, role.targets["app/odd.bin"])
         engineers.publish(roles={"app": role})
+    take_off(plant, "app/odd.bin")
 
 
 def order(plant: Plant, listed: TargetFile) -> None:

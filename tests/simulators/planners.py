@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
+from datetime import timedelta
 
 import pytest
 from simulators.plant import Plant
 
 from ota.errors import OtaError
+from signing import plan as plans
 
 CANARY = ({"name": "canary", "devices": ["a"]},)
 
@@ -30,6 +32,13 @@ def refused(plant: Plant, plan: bytes, *approvals: bytes) -> OtaError:
     plant.look()
     assert plant.runs() == runs
     return caught.value
+
+
+def approval_by(plant: Plant, plan: bytes, key: str) -> bytes:
+    """An approval of this plan by any key at all, whatever ``ota rollout approve`` would say."""
+    workspace = plant.wiring.repositories.workspace()
+    until = plant.now() + timedelta(days=1)
+    return plans.approve(plan, workspace, until, plant.wiring.keyring.signer(key))
 
 
 def edited(envelope: bytes, old: bytes, new: bytes) -> bytes:

@@ -169,15 +169,6 @@ class ImageThief:
         lie(stamp)
         write(self.folder / "timestamp.json", stamp, self._online)
 
-    def takes_off(self, path: str) -> None:
-        """Honest for once: every role that lists this path does so no more."""
-        roles = {}
-        for name in ("targets", "app", "mcu"):
-            role: Targets = self.read(name)
-            if role.targets.pop(path, None) is not None:
-                roles[name] = role
-        self.publish(roles=roles)
-
     def lists(self, path: str, data: bytes, role: str = "app", **custom: Any) -> Targets:
         """A role with one release more, described like its others; its bytes lie in the store."""
         changed: Targets = self.read(role)

@@ -37,6 +37,7 @@ ONE, TWO, THREE = b"app 1.0.0", b"app 2.0.0", b"app 3.0.0"
 OTHER = "app/other-hardware.bin"
 BOTH = ("director", "image")
 ONLINE = ("timestamp", "snapshot", "targets")
+ENGINEERS = ("targets-1", "targets-2")
 ROOTS = {"director": ("director-root-1", "director-root-2"), "image": ("root-1", "root-2")}
 """Who signs each repository's next root."""
 FILES = (
@@ -245,6 +246,23 @@ def recover(plant: Plant, repository: Repository) -> None:
     for name in ROOTS[repository]:
         repos.sign(name, plant.now())
     assert rotating.recover(repos, repository, plant.now()).problems == {}
+
+
+def take_off(plant: Plant, path: str) -> None:
+    """Engineers yank what they never meant, wherever it stands, and publish."""
+    plant.wiring.releases.yank(path, plant.now())
+    for name in ENGINEERS:
+        plant.wiring.releases.sign(name, plant.now())
+    plant.wiring.releases.publish(plant.now())
+
+
+def renew(plant: Plant, *roles: str) -> None:
+    """Engineers sign these roles of the image repository anew, as their policy has them."""
+    repos = plant.wiring.repositories
+    repos.change(plant.now(), renew=[("image", role) for role in roles])
+    for name in ENGINEERS:
+        repos.sign(name, plant.now())
+    repos.publish(plant.now())
 
 
 # -- the same store over HTTP --------------------------------------------------------------------
