@@ -23,6 +23,7 @@ from signing import durable
 from signing.errors import Malformed, NotFound, NotPermitted
 
 _LIMIT = 16 * 1024
+_REMEDY = "restore it from backup, or provision the device anew and replace it"
 IN_FILE = IdentityConfig()
 
 
@@ -60,9 +61,9 @@ def load(folder: Path, config: IdentityConfig = IN_FILE) -> Signer:
     try:
         private = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError) as e:
-        raise Malformed(f"{path}: not a private key", subject=str(path)) from e
+        raise Malformed(f"{path}: not a private key", subject=str(path), remedy=_REMEDY) from e
     if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise Malformed(f"{path}: not an ECDSA key", subject=str(path))
+        raise Malformed(f"{path}: not an ECDSA key", subject=str(path), remedy=_REMEDY)
     return CryptoSigner(private, SSlibKey.from_crypto(private.public_key()))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, cast
 
 EPILOG = """examples:
@@ -136,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.verb is None:
         top.print_help()
         return 2
+    if not getattr(arguments, "debug", False):
+        sys.excepthook = _unforeseen
     # securesystemslib imports boto3 wherever it is installed; a device never needs it, and where
     # both installs share an environment this saves a quarter of the start and 10 MB.
     sys.modules.setdefault("boto3", cast("ModuleType", None))
@@ -150,6 +152,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ota.agent import verbs  # noqa: PLC0415 - start quickly
 
     return verbs.run(arguments)
+
+
+def _unforeseen(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    sys.stderr.write(
+        f"error: a mistake of this program: {kind.__name__}: {error} (internal)\n"
+        "next: the same command with --debug, and report what it prints\n"
+    )
 
 
 if __name__ == "__main__":

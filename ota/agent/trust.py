@@ -105,10 +105,13 @@ class TrustRoom:
         for folder in (self._director, self._image):
             # The adopted set is judged by its own root: a newer one, kept the moment it was
             # verified, may have replaced the keys of what is not fetched anew yet.
-            check_stored(folder.load())
-            newest = folder.newest_root()
-            if newest is not None:
-                check_stored({"root.json": newest})
+            try:
+                check_stored(folder.load())
+                newest = folder.newest_root()
+                if newest is not None:
+                    check_stored({"root.json": newest})
+            except Refusal as e:
+                raise Refusal(e.code, f"{folder.path.name}: {e}", subject=str(folder.path)) from e
 
     # -- the cycle -----------------------------------------------------------------------------
     def cycle(self, known: Known, clock: datetime) -> Cycle:
@@ -250,14 +253,17 @@ class TrustRoom:
         self, folder: TrustFolder, fetch: Fetch, now: datetime
     ) -> tuple[TufClient, dict[str, bytes]]:
         cached = folder.load()
-        client = TufClient(
-            cached,
-            fetch,
-            now,
-            bootstrap=folder.newest_root(),
-            keep_root=folder.keep_root,
-            check_role=bins.refuse_misnamed,
-        )
+        try:
+            client = TufClient(
+                cached,
+                fetch,
+                now,
+                bootstrap=folder.newest_root(),
+                keep_root=folder.keep_root,
+                check_role=bins.refuse_misnamed,
+            )
+        except Refusal as e:  # of roots that were verified before they were kept
+            raise folder.damaged(str(e)) from e
         return client, cached
 
     # -- bytes ---------------------------------------------------------------------------------

@@ -45,10 +45,13 @@ class TrustFolder:
         self.adopt({"root.json": root})
 
     def load(self) -> dict[str, bytes]:
-        """The adopted set by plain name; ``NotFound`` when nothing was provisioned."""
+        """The adopted set by plain name; ``NotFound`` when nothing was provisioned.
+
+        ``Outage`` (``state-damaged``) when it is without its root.
+        """
         current = self.path / "current"
         try:
-            return {unquote(p.name): p.read_bytes() for p in sorted(current.iterdir())}
+            found = {unquote(p.name): p.read_bytes() for p in sorted(current.iterdir())}
         except FileNotFoundError as e:
             raise NotFound(
                 f"no trust anchor in {self.path}",
@@ -56,7 +59,19 @@ class TrustFolder:
                 remedy="ota-agent provision",
             ) from e
         except OSError as e:
-            raise Outage(f"{self.path}: {e.strerror}", subject=str(self.path)) from e
+            raise self.damaged(e.strerror or str(e)) from e
+        if "root.json" not in found:
+            raise self.damaged("the trust anchor is missing")
+        return found
+
+    def damaged(self, why: str) -> Outage:
+        """What is kept here can not be used; the store is not to blame, and nothing is made anew."""
+        return Outage(
+            f"{self.path}: {why}",
+            code="state-damaged",
+            subject=str(self.path),
+            remedy="restore it from backup, or provision the device anew and replace it",
+        )
 
     def versions(self) -> Versions:
         """Versions of what is adopted, and of the newest root; 0 for what was never seen."""
@@ -70,7 +85,11 @@ class TrustFolder:
             # It was verified when it was kept, by python-tuf, which reads JSON as ``json`` does:
             # what a courier puts beside the signed part (a float, a key twice) is no reason to
             # stop here.
-            return 0 if data is None else int(json.loads(data)["signed"]["version"])
+            # What a failing disk has made unreadable is forgotten, as the next look does too.
+            try:
+                return 0 if data is None else int(json.loads(data)["signed"]["version"])
+            except (ValueError, TypeError, KeyError, RecursionError):
+                return 0
 
         return Versions(
             root=version("root"),
@@ -88,7 +107,8 @@ class TrustFolder:
         }
         if not versions:
             return None
-        return (self.path / "roots" / versions[max(versions)]).read_bytes()
+        with _outage(self.path):
+            return (self.path / "roots" / versions[max(versions)]).read_bytes()
 
     def keep_root(self, version: int, data: bytes) -> None:
         """Keep a verified root durably before anything is built on it."""
