@@ -134,12 +134,12 @@ class Opened:
     @property
     def memory(self) -> Memory:
         """What this workspace has seen of the image repository."""
-        return Memory(self._folder / "state" / "seen" / "image")
+        return Memory(self.state_path("seen") / "image")
 
     @property
     def given(self) -> Given:
         """Version numbers of the image repository that belong to some content already."""
-        return Given(self._folder / "state" / "given" / "image.json")
+        return Given(self.state_path("given") / "image.json")
 
     def image(self, *, remembered: bool = True, salvage: bool = False) -> Image:
         """The image repository, read through the store.
@@ -183,4 +183,8 @@ class Opened:
 
     def pending_path(self, repository: Repository) -> Path:
         """Where a change waits."""
-        return self._folder / "state" / "pending" / f"{repository}.json"
+        return self.state_path("pending") / f"{repository}.json"
+
+    def state_path(self, name: str) -> Path:
+        """Something of this workspace's own state."""
+        return self._folder / "state" / name

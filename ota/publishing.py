@@ -82,6 +82,20 @@ class Publisher:
         found = (self._read(path) for path in sorted(self._outbox.glob("*.json")))
         return [edition.key for edition in found if edition is not None]
 
+    def names(self) -> frozenset[str]:
+        """Names of everything that unfinished editions will put into the store."""
+        found = (self._read(path) for path in sorted(self._outbox.glob("*.json")))
+        editions = [edition for edition in found if edition is not None]
+        return frozenset(
+            name
+            for edition in editions
+            for name in (
+                *(item.name for item in edition.uploads),
+                *(file for file, _ in edition.files),
+                edition.swap[0],
+            )
+        )
+
     def _resume(self, path: Path, progress: Progress | None) -> str:
         found = self._read(path)
         if found is None:
@@ -118,6 +132,9 @@ class Publisher:
         except Busy:
             if self._store.get(name, _SWAPPED) != data:
                 raise
+        for item in edition.uploads:  # one that lay there unlisted may have been collected since
+            if self._store.size(item.name) is None:
+                self._store.upload(item, _tick(item, progress))
 
     def _entry(self, key: str) -> Path:
         return self._outbox / f"{strict.digest(key.encode())[:40]}.json"

@@ -37,6 +37,7 @@ from signing.report import Versions
 if TYPE_CHECKING:
     from ota.expiry import Expiring
     from ota.fleet.allow import AllowList
+    from ota.gc import Survey
     from ota.identities.lifecycle import Lifecycle
     from ota.playbook.library import Library
     from ota.playbook.running import NativeRuns
@@ -337,6 +338,13 @@ class Wiring(Parts):
     def verify(self) -> Iterator[Finding]:
         """Check every byte in the store from the operator's own roots."""
         return repostatus.verify(self.repositories, self.repositories.director(), self._clock())
+
+    def collect(self, grace: timedelta, *, dry_run: bool) -> Survey:
+        """Remove from the store what nobody is led to any more; ``dry_run`` only says what."""
+        from ota import gc  # noqa: PLC0415 - for one command
+
+        work = gc.survey if dry_run else gc.collect
+        return work(self.repositories, self.campaign.named, self._clock(), grace)
 
     def first_roots(self) -> list[dict[str, str]]:
         """File and fingerprint of both first roots, as devices are provisioned with them."""

@@ -61,9 +61,9 @@ def count(role: Targets | None) -> int:
 
 
 def names(role: Targets | None) -> tuple[str, ...]:
-    """Names of all bins of a component, none when it lists its releases itself."""
+    """Names of all bins of a component; none when it has none, or more than are possible."""
     found = of(role)
-    return tuple(found.get_roles()) if found else ()
+    return tuple(found.get_roles()) if found and found.number_of_bins <= MOST else ()
 
 
 def home(component: str, role: Targets, path: str) -> str:

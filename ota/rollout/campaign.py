@@ -167,13 +167,18 @@ class Campaign:
 
     def in_use(self, path: str) -> list[str]:
         """Why a release must not be yanked: open rollouts that send it or go back to it."""
-        found = []
+        return self.named().get(path, [])
+
+    def named(self) -> dict[str, list[str]]:
+        """Target path -> reasons, for everything that open rollouts send out or go back to."""
+        found: dict[str, list[str]] = {}
         for log in open_logs(self._records):
-            plan = self._engine.authority.plan(log.view)
-            if any(target.path == path for target in plan.sends):
-                found.append(f"open rollout {log.view.rollout} sends it out")
-            if any(origin.path == path for origin in plan.origins):
-                found.append(f"it is the way back of open rollout {log.view.rollout}")
+            plan, rollout = self._engine.authority.plan(log.view), log.view.rollout
+            for target in plan.sends:
+                found.setdefault(target.path, []).append(f"open rollout {rollout} sends it out")
+            for origin in plan.origins:
+                reason = f"it is the way back of open rollout {rollout}"
+                found.setdefault(origin.path, []).append(reason)
         return found
 
     # -- inside the lock -------------------------------------------------------------------------

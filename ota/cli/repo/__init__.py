@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ota.cli.repo import change, look, online, publish, suspects
+from ota.cli.repo import change, gc, look, online, publish, suspects
 from ota.cli.repo.noun import app, print_signed
 
-__all__ = ["app", "change", "look", "online", "print_signed", "publish", "suspects"]
+__all__ = ["app", "change", "gc", "look", "online", "print_signed", "publish", "suspects"]
