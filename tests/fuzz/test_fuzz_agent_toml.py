@@ -66,7 +66,7 @@ def read(data: bytes) -> config.Config | None:
         finally:
             assert [p.name for p in Path(folder).iterdir()] == ["agent.toml"]
     assert set(made) == set(found.components)
-    feeds.create(found.feed.kind, found.feed.path, found.device)
+    feeds.create(found.feed, found.device)
     ThisMachine(found)
     assert timedelta(0) <= timedelta(seconds=found.security_soak)
     limits = found.download_limits()

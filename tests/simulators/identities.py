@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from securesystemslib.signer import CryptoSigner
 
-from signing import enrolment, statement, strict
+from signing import statement, strict
 from signing.enrolment import Enrolment, key_to_dict
 from signing.report import ComponentState, Report, Slot, UpdateState, Versions
 
@@ -69,7 +70,8 @@ class Identity:
             director_root="d" * 64,
             image_root="e" * 64,
         )
-        return enrolment.sign(msgspec.structs.replace(body, **changes), self.signer)
+        said = msgspec.to_builtins(msgspec.structs.replace(body, **changes))
+        return statement.sign("enrolment", json.dumps(said).encode(), self.signer)
 
     def body(self, counter: int, **changes: Any) -> Report:
         """An honest inventory report."""
@@ -91,5 +93,6 @@ class Identity:
         return self.sign(msgspec.to_builtins(self.body(counter, **changes)))
 
     def sign(self, body: Any) -> bytes:
-        """Any body at all, signed as a report."""
-        return statement.sign("report", body, self.signer)
+        """Any body at all, signed as a report: also what an honest signer would not sign."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return statement.sign("report", data, self.signer)
