@@ -74,10 +74,6 @@ THREATS: dict[str, Threat] = {
     "floor laundering through an empty assignment": Threat(
         _said("below-floor"), ("test_floor_laundering",)
     ),
-    "a playbook changed, aimed elsewhere or replayed": Threat(
-        _said("playbook-malformed", "playbook-parameter", "playbook-platform"),
-        ("test_playbooks",),
-    ),
     "playbook as release": Threat(_said("kind-mismatch"), ("test_playbook_as_release",)),
     "oversize of every file": Threat(_said("oversize", "image-oversize"), ("test_oversize",)),
     "terminating and cyclic delegations": Threat(
