@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from ota.aws.client import client
-from ota.aws.errors import Call, code_of, is_throttle, shown, translated
+from ota.aws.errors import Call, code_of, is_throttle, shown, stranger, translated
 from ota.aws.pacing import Bucket
 from ota.errors import Malformed
 
@@ -97,10 +97,27 @@ class Api:
     ) -> dict[str, Any]:
         """Call it on ``resource``; ``Said`` for a code in ``expects``, else the error tree."""
         row = self._rows[operation]
-        action = row.action or f"{row.service}:{operation}"
+        call = self._described(operation, resource)
         made = self.client(row.service)
-        with translated(Call(action, resource, self._role), str(made.meta.region_name)):
-            return self._patiently(operation, getattr(made, row.method), expects, words)
+        with translated(call, str(made.meta.region_name)):
+            try:
+                return self._patiently(operation, getattr(made, row.method), expects, words)
+            except (KeyError, AttributeError) as e:  # botocore's, over an answer of another kind
+                raise stranger(call, shown(e)) from e
+
+    def get(self, key: str, operation: str, resource: str, **words: Any) -> Any:
+        """What the answer says under ``key``, and all else as ``call`` has it.
+
+        An answer without it is none of AWS, whatever its status says: ``Outage``.
+        """
+        answer = self.call(operation, resource, **words)
+        if key not in answer:
+            raise stranger(self._described(operation, resource), f"it has no {key}")
+        return answer[key]
+
+    def _described(self, operation: str, resource: str) -> Call:
+        row = self._rows[operation]
+        return Call(row.action or f"{row.service}:{operation}", resource, self._role)
 
     def _patiently(
         self,

@@ -109,12 +109,7 @@ def translated(call: Call, region: str = "") -> Iterator[None]:
     except BotoCoreError as e:
         raise unanswered(e, str(call)) from e
     except ResponseParserError as e:
-        raise Outage(
-            f"{call}: the answer is not one of AWS: {shown(e)}",
-            code="aws-unreachable",
-            subject=call.resource,
-            remedy="look at what stands between here and AWS: a proxy, AWS_ENDPOINT_URL",
-        ) from e
+        raise stranger(call, shown(e)) from e
     except RuntimeError as e:  # botocore has no class for this one
         if "still expired" in str(e):
             raise expired(f"{call}: {shown(e)}") from e
@@ -242,6 +237,16 @@ def misset(what: str) -> NotPermitted:
         code="aws-credentials",
         subject="credentials",
         remedy="aws configure list; aws sts get-caller-identity",
+    )
+
+
+def stranger(call: Call, why: str) -> Outage:
+    """Something answered that is not AWS."""
+    return Outage(
+        f"{call}: the answer is not one of AWS: {why}",
+        code="aws-unreachable",
+        subject=call.resource,
+        remedy="look at what stands between here and AWS: a proxy, AWS_ENDPOINT_URL",
     )
 
 

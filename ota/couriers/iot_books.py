@@ -55,9 +55,8 @@ class Books:
         """The order's job, or None when there is none."""
         arn = self._targets.job_arn(order.id)
         try:
-            return dict(
-                self._api.call("DescribeJob", arn, expects={_ABSENT}, jobId=order.id)["job"]
-            )
+            found = self._api.get("job", "DescribeJob", arn, expects={_ABSENT}, jobId=order.id)
+            return dict(found)
         except Said:
             return None
 
@@ -65,10 +64,10 @@ class Books:
         """The document of the order's job; "" when there is none."""
         arn = self._targets.job_arn(order.id)
         try:
-            found = self._api.call("GetJobDocument", arn, expects={_ABSENT}, jobId=order.id)
+            words = {"jobId": order.id, "expects": {_ABSENT}}
+            return str(self._api.get("document", "GetJobDocument", arn, **words))
         except Said:
             return ""
-        return str(found.get("document", ""))
 
     # -- following -------------------------------------------------------------------------------
     def follow(self, order: Order, waiting: Sequence[str], *, close: bool) -> Followed:
@@ -96,7 +95,10 @@ class Books:
         if not any(counters.get(name) for name in _ENDED):
             return {}
         things, _ = self._targets.named(waiting)
-        found = self._executions(order)
+        try:
+            found = self._executions(order)
+        except Said:  # deleted since it was described: the next look says so
+            return {}
         rolled_out = not job.get("isConcurrent") and job.get("status") != "SCHEDULED"
         lost = {}
         for device, thing in things.items():

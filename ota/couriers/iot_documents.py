@@ -85,7 +85,8 @@ def differences(
     """
     reasons = []
     try:
-        same = strict.loads(found.encode(), limit=_LIMIT, what="job") == json.loads(document(order))
+        data = found.encode("utf-8", "replace")
+        same = strict.loads(data, limit=_LIMIT, what="job") == json.loads(document(order))
     except Malformed:
         same = False
     if not same:

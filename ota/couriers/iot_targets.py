@@ -60,9 +60,12 @@ class Targets:
         """``arn:aws:iot:REGION:ACCOUNT``, for this partition."""
         if not self._base:
             partition = self._api.client("iot").meta.partition
-            account = self._given or str(self._api.call("GetCallerIdentity", "")["Account"])
+            account = self._given or self._account()
             self._base = f"arn:{partition}:iot:{self._api.region('iot')}:{account}"
         return self._base
+
+    def _account(self) -> str:
+        return str(self._api.get("Account", "GetCallerIdentity", ""))
 
     def thing_arn(self, thing: str) -> str:
         """The ARN of a thing."""
@@ -108,8 +111,10 @@ class Targets:
         chosen = Chosen([*map(self.thing_arn, direct), self.group_arn(order)], things, none)
         return self.without(chosen, missing)
 
-    def missing(self, things: Sequence[str]) -> set[str]:
-        """Those that do not exist, one call for each."""
+    def missing(self, chosen: Chosen) -> set[str]:
+        """Which of the things that are named do not exist, one call for each."""
+        named = set(chosen.targets)
+        things = [t for t in chosen.things.values() if self.thing_arn(t) in named]
         with ThreadPoolExecutor(_THREADS) as pool:
             found = list(pool.map(self._exists, things))
         return {thing for thing, there in zip(things, found, strict=True) if not there}

@@ -122,7 +122,8 @@ class ReportQueue:
 
     def _take(self, message: Mapping[str, Any], until: float) -> Delivery | None:
         body = str(message.get("Body", "")).encode("utf-8", "replace")
-        receipt = Receipt(str(message["MessageId"]), str(message["ReceiptHandle"]), until)
+        handle = str(message.get("ReceiptHandle", ""))
+        receipt = Receipt(str(message.get("MessageId", handle)), handle, until)
         try:
             thing, data = _read(body)
         except Malformed as e:

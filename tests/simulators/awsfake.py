@@ -105,6 +105,7 @@ class FakeAws:
     now: datetime = datetime(2026, 11, 23, 10, tzinfo=UTC)
     slept: float = 0.0
     undeletable: bool = False
+    portal: bool = False
     _seen: dict[str, int] = field(default_factory=dict)
     _flying: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -149,6 +150,8 @@ class FakeAws:
     def _answer(self, request: Any, **_: Any) -> AWSResponse:
         operation, words = self._parsed(request)
         self.calls[operation] += 1
+        if self.portal:
+            return _response(request.url, 200, _portal(operation), {})
         at, after = self.kill
         mine = self.calls.total() == at
         if mine and not after:
@@ -429,6 +432,10 @@ def _text(value: Any) -> Any:
 
 def _response(url: str, status: int, body: bytes, headers: dict[str, str]) -> AWSResponse:
     return AWSResponse(url, status, headers, _Raw(body))
+
+
+def _portal(operation: str) -> bytes:
+    return b"<Hello/>" if operation == "GetCallerIdentity" else b"<html>Welcome to the hotel</html>"
 
 
 def _identity() -> str:

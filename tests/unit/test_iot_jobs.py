@@ -137,6 +137,7 @@ def test_an_answer_that_is_lost_is_no_second_job(fake: FakeAws, tmp_path: Path) 
         ("{}", ["gw-1"], "its document is another"),
         ('{"schema":2,"order":"ota-else","rollout":"x"}', ["gw-1"], "its document is another"),
         ("not json", ["gw-1"], "its document is another"),
+        ("\ud800", ["gw-1"], "its document is another"),
         ('{"schema":2,"schema":2}', ["gw-1"], "its document is another"),
         (None, ["gw-1", "gw-9"], "1 other targets"),
     ],
@@ -214,6 +215,14 @@ def test_names_of_things_come_from_a_label(fake: FakeAws, tmp_path: Path) -> Non
     assert set(fake.jobs[ORDER].executions) == {"gw-1"}
     assert set(left) == {"d2", "d3", "d4", "d5"}
     assert "is also that of d1" in left["d4"]
+
+
+def test_only_what_was_named_is_looked_up(fake: FakeAws, tmp_path: Path) -> None:
+    """A thing that vanished just now costs a question for each target, not for each device."""
+    fake.fail("CreateJob", "ResourceNotFoundException")
+    with pytest.raises(Outage):
+        fake.courier(tmp_path).dispatch(order(*MANY))
+    assert fake.calls["DescribeThing"] == 99
 
 
 def test_a_group_that_aws_does_not_see_yet(fake: FakeAws, tmp_path: Path) -> None:
@@ -321,6 +330,33 @@ def test_a_right_that_is_missing_is_named(
         assert f"on {resource} in the policy of the rollout role" in caught.value.remedy
     else:
         assert "renew" in caught.value.remedy
+
+
+def test_a_job_deleted_between_two_questions(fake: FakeAws, tmp_path: Path) -> None:
+    """Nobody is called lost by half a look; the next one says that the job is gone."""
+    courier = fake.courier(tmp_path)
+    courier.dispatch(order("gw-1", "gw-2"))
+    fake.jobs[ORDER].executions["gw-1"] = "FAILED"
+    fake.fail("ListJobExecutionsForJob", "ResourceNotFoundException")
+    assert courier.follow(order("gw-1", "gw-2"), ["gw-1"], close=False).lost == {}
+    del fake.jobs[ORDER]
+    assert "deleted by hand" in courier.follow(order("gw-1", "gw-2"), ["gw-1"], close=False).note
+
+
+def test_something_that_is_not_aws(fake: FakeAws, tmp_path: Path) -> None:
+    """A proxy that says yes to everything: no order counts as sent, nobody as lost or found."""
+    courier = fake.courier(tmp_path, account=ACCOUNT)
+    courier.dispatch(order("gw-1"))
+    fake.portal = True
+    for ask in (
+        lambda: courier.dispatch(order("gw-2", name=f"{ORDER}1")),
+        lambda: courier.follow(order("gw-1"), ["gw-1"], close=False),
+        lambda: fake.courier(tmp_path).dispatch(order("gw-2", name=f"{ORDER}1")),
+    ):
+        with pytest.raises(Outage, match="not one of AWS") as caught:
+            ask()
+        assert caught.value.code == "aws-unreachable"
+    assert courier.collect(10) == []
 
 
 # -- the catalogue -------------------------------------------------------------------------------
