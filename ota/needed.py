@@ -45,7 +45,8 @@ class Needed:
     """One look at both repositories; ``problems`` are devices whose metadata do not verify.
 
     ``opened`` gives the target paths that open rollouts name. Raises ``Refusal`` or ``Outage``
-    when the image repository does not verify: then nothing may be removed at all.
+    when the image repository does not verify, or devices refuse a component of it: then nobody can
+    say what is needed once that is mended, and nothing may be removed at all.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Needed:
         state = repos.image(remembered=True).state(now)
         if state is None:
             raise NotFound("the image repository was never published", remedy="ota repo status")
+        for refusal in state.broken.values():
+            raise refusal
         self._repos = repos
         self._now = now
         self._names: set[str] = set()

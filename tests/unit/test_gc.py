@@ -18,7 +18,7 @@ from ota.agent.trust import TrustRoom
 from ota.errors import Busy, Malformed, NotFound, OtaError, Outage, Refusal
 from ota.gc import Survey
 from ota.release import Releases
-from signing import layout
+from signing import bins, layout
 
 APP = ["app/app-1.0.0.bin"]
 BOTH = ("targets-1", "targets-3")
@@ -300,6 +300,24 @@ def test_a_tampered_repository_is_not_cleaned_up(stage: Stage) -> None:
     before = names(stage)
     with pytest.raises(Refusal):
         collect(stage, LATER)
+    assert names(stage) == before
+
+
+def test_a_component_that_devices_refuse_is_not_cleaned_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bins are nobody's until its keyholders mend it, and everybody's then."""
+    collect(stage, NOW)
+
+    def refuse(name: str, *_roles: object) -> None:
+        raise Refusal("bin-keyholders", f"{name} hands its releases on")
+
+    monkeypatch.setattr(bins, "refuse_others", refuse)
+    stage.place.reload()
+    before = names(stage)
+    with pytest.raises(Refusal) as caught:
+        collect(stage, LATER)
+    assert caught.value.code == "bin-keyholders"
     assert names(stage) == before
 
 
