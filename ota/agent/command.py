@@ -2,7 +2,8 @@ r"""Run one program of the owner's configuration, bounded in time and output.
 
 Rules:
 
-* an argv list, never a shell string; input travels on stdin, never in the arguments;
+* an argv list, never a shell string; input travels on stdin, never in the arguments, and is
+  held in memory: the agent writes nowhere but into its own folder, not into ``/tmp`` either;
 * the environment is an allow-list, so that the agent's own secrets do not leak;
 * a session of its own: at the time limit, and on too much output, the whole group is killed;
 * waits for the program, not for the end of its pipes, because a restarted daemon inherits them.
@@ -17,7 +18,6 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ def run(
     Never raises for what the program does; see :attr:`Ran.problem`.
     """
     allowed = {*ENVIRONMENT, *names}
-    with tempfile.TemporaryFile() as request:
+    with os.fdopen(os.memfd_create("stdin"), "w+b") as request:
         request.write(stdin)
         request.seek(0)
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from simulators.grounds import roomy
 from simulators.repos import Repo
 from simulators.webstore import WebStore, webstore
 from tuf.api.metadata import Metadata, TargetFile
@@ -74,9 +76,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with webstore() as store:
-        made = Bench(store, tmp_path / "trust")
+def bench() -> Iterator[Bench]:
+    with webstore() as store, tempfile.TemporaryDirectory(dir=roomy()) as folder:
+        made = Bench(store, Path(folder) / "trust")
         made.publish()
         yield made
 
@@ -233,7 +235,7 @@ def test_without_consistent_snapshots(bench: Bench) -> None:
     assert bench.downloaded() == {"x%2Fplain.bin": data}
 
 
-def test_names_stay_in_the_folder(bench: Bench, tmp_path: Path) -> None:
+def test_names_stay_in_the_folder(bench: Bench) -> None:
     """Neither a role nor a target can write outside of the folders that were given."""
     bench.repo.delegate("../../evil", ["../*"])
     bench.target("../out.bin", b"out", "../../evil")
@@ -241,9 +243,9 @@ def test_names_stay_in_the_folder(bench: Bench, tmp_path: Path) -> None:
     name = next(n for n in data if "evil" in n)
     bench.store.objects[f"metadata/{name}"] = data[name]
     assert bench.init() == 0
-    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    before = {p for p in bench.folder.parent.rglob("*") if p.is_file()}
     bench.download("../out.bin")
-    made = {p for p in tmp_path.rglob("*") if p.is_file()} - before
+    made = {p for p in bench.folder.parent.rglob("*") if p.is_file()} - before
     assert all(p.parent in (bench.folder, bench.targets) for p in made)
 
 

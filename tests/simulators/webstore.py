@@ -44,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: WebStore
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: 40 ms between them otherwise
 
     def log_message(self, *args: object) -> None:
         """Be quiet."""
