@@ -15,7 +15,7 @@ SHELL := /bin/sh
 
 PY := .venv/bin/python
 # What the tests use beyond Python: real fw_setenv, PostgreSQL, brokers, sshd, firmware, false clocks.
-APT := faketime iproute2 libubootenv-tool mosquitto openssh-server openssl postgresql seabios softhsm2 strace stunnel4
+APT := faketime iproute2 libubootenv-tool mosquitto openssh-server openssl postgresql python3-venv seabios softhsm2 strace stunnel4
 JOBS ?= 2
 EXAMPLES ?= 2000
 

@@ -84,10 +84,13 @@ class File(_Strict, frozen=True, kw_only=True):
 
 
 class Service(_Strict, frozen=True, kw_only=True):
-    """Bring a service into a state; ``restarted`` and ``reloaded`` act each time."""
+    """Bring a service into a state; ``restarted`` and ``reloaded`` act each time, ``up`` never.
+
+    ``up`` waits until it runs, and fails when it does not.
+    """
 
     name: str
-    state: Literal["running", "stopped", "restarted", "reloaded"]
+    state: Literal["running", "stopped", "restarted", "reloaded", "up"]
     enabled: bool | None = None
 
 

@@ -176,6 +176,7 @@ ota_service() {
     stopped1) ota_switch stop "$1" 0 ;;
     restarted*) ota_switch restart "$1" 1 ;;
     reloaded*) ota_switch reload "$1" 1 ;;
+    up*) ota_await "$1" 1 ;;
     esac
     if test "$3" != -; then
         OTA_ON=0
@@ -193,12 +194,15 @@ ota_switch() {
     OTA_CHANGED=1
     ota_manager "$1" "$2"
     ota_judge $?
-    OTA_LATE=service-state
     test "$3" = 0 || sleep 0.5 2>/dev/null || sleep 1
+    ota_await "$2" "$3"
+}
+ota_await() {
+    OTA_CHANGED=1 OTA_LATE=service-state
     while :; do
         OTA_RUNS=0
-        if ota_manager status "$2"; then OTA_RUNS=1; fi
-        test "$OTA_RUNS" != "$3" || return 0
+        if ota_manager status "$1"; then OTA_RUNS=1; fi
+        test "$OTA_RUNS" != "$2" || return 0
         test "$OTA_LEFT" -gt 1 || ota_fail service-state
         sleep 0.2 2>/dev/null || sleep 1
     done

@@ -180,6 +180,7 @@ def programs(root: Path) -> dict[str, Any]:
         step("start", service={"name": "web", "state": "running", "enabled": True}),
         step("start-again", service={"name": "web", "state": "running", "enabled": True}),
         step("restart", service={"name": "web", "state": "restarted"}),
+        step("up", service={"name": "web", "state": "up"}),
         step("reload", service={"name": "web", "state": "reloaded", "enabled": False}),
         step("package", package={"name": "tool", "state": "present"}),
         step("package-again", package={"name": "tool", "state": "present"}),
@@ -201,6 +202,7 @@ def failing(root: Path) -> dict[str, Any]:
         step("hang", exec={"argv": ["sh", "-c", "sleep 60 & sleep 60"]}) | go_on | {"timeout": 1},
         step("broken", service={"name": "broken", "state": "restarted"}) | go_on | {"timeout": 1},
         step("unknown", service={"name": "nobody", "state": "running"}) | go_on,
+        step("down", service={"name": "web", "state": "up"}) | go_on | {"timeout": 1},
         step("closed", check={"argv": ["false"], "interval": 1}) | go_on | {"timeout": 1},
         step("collect", collect={"argv": ["sh", "-c", "echo half; exit 3"]}) | go_on,
         step("stop", exec={"argv": ["false"]}),
@@ -264,7 +266,7 @@ def _check_failing(files: dict[str, Any], steps: list[tuple[str, ...]]) -> None:
     assert sorted(files) == ["last", "link", "old"]
     assert {name: code for name, _, code, *_ in steps} == {
         "exit": "exit", "missing": "no-program", "hang": "timeout", "broken": "service-state",
-        "unknown": "exit", "closed": "check", "collect": "exit", "stop": "exit", "last": "",
+        "unknown": "exit", "down": "service-state", "closed": "check", "collect": "exit", "stop": "exit", "last": "",
     }  # fmt: skip
 
 

@@ -50,18 +50,24 @@ class Services:
         wanted = state != "stopped"
         if state in {"running", "stopped"} and self._says("status", name, clock) == wanted:
             return False
-        verbs = {"running": "start", "stopped": "stop", "restarted": "restart"}
-        self._do(verbs.get(state, "reload"), name, clock)
+        verbs = {
+            "running": "start",
+            "stopped": "stop",
+            "restarted": "restart",
+            "reloaded": "reload",
+        }
+        if state in verbs:
+            self._do(verbs[state], name, clock)
         try:
-            self._settle(name, clock, wanted=wanted)
+            self._settle(name, clock, wanted=wanted, dies=state in verbs)
         except StepFailed as e:
             now = "does not run" if wanted else "still runs"
             raise StepFailed(f"{name} {now}", code="service-state") from e
         return True
 
-    def _settle(self, name: str, clock: Clock, *, wanted: bool) -> None:
-        """Wait until it is so; ``StepFailed`` (``timeout``)."""
-        if wanted:
+    def _settle(self, name: str, clock: Clock, *, wanted: bool, dies: bool) -> None:
+        """Wait until it is so; ``StepFailed`` (``timeout``). ``dies``: it was just started."""
+        if wanted and dies:
             clock.pause(_DIES)
         while self._says("status", name, clock) != wanted:
             clock.pause(_SETTLE)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ota.cli import inputs
 from ota.cli import session as sessions
 from ota.cli.playbook import noun
 from ota.cli.playbook.noun import Params, Source, app
@@ -77,6 +78,38 @@ def render(
         sys.stdout.write(rendered.text)
         for name, value in shown.items():
             session.say(f"{name}: {value}")
+
+
+@app.command(
+    epilog="Example: ota playbook bundle --wheels wheels-x86_64 --config agent.toml --out b.tar"
+)
+def bundle(
+    ctx: typer.Context,
+    wheels: Annotated[Path, typer.Option(help="Wheels of the agent and all it needs.")],
+    config: Annotated[Path, typer.Option(help="agent.toml, without the device's id.")],
+    out: Annotated[Path, typer.Option(help="The archive for bootstrap-agent.")],
+) -> None:
+    """Pack what a machine needs to become a device; prints the values for bootstrap-agent."""
+    from ota.playbook import bundle as bundles  # noqa: PLC0415 - `ota --help` stays quick
+    from signing import durable  # noqa: PLC0415 - the same
+
+    session = sessions.of(ctx)
+    roots = {row["repository"]: Path(row["file"]) for row in session.wiring.first_roots()}
+    texts = {name: inputs.read(path, 1024 * 1024, "root") for name, path in roots.items()}
+    made = bundles.make(
+        wheels, inputs.read(config, 256 * 1024, "agent.toml"), texts["director"], texts["image"]
+    )
+    durable.replace(out, made.data)
+    digests = {row["repository"]: row["sha256"] for row in session.wiring.first_roots()}
+    session.details(
+        {
+            "archive": str(out),
+            "archive_sha256": made.sha256,
+            "director_root_sha256": digests["director"],
+            "image_root_sha256": digests["image"],
+            "packages": list(made.names),
+        }
+    )
 
 
 def go(session: Session, asked: Asked, devices: list[str], *, dry_run: bool) -> None:
