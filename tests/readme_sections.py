@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from readme_ssh import SSH  # noqa: E402 - the same folder, on the path of scripts and of pytest
 from rules import RULES  # noqa: E402 - the same folder, on the path of scripts and of pytest
 from threats import THIEVES, THREATS  # noqa: E402 - the same
 
@@ -33,6 +34,7 @@ from ota.agent.download import DownloadLimits  # noqa: E402 - the same
 from ota.agent.feeds import options as feed_options  # noqa: E402 - the same
 from ota.agent.installers import dir_symlink, exec_, single_file  # noqa: E402 - the same
 from ota.agent.runs import states as run_states  # noqa: E402 - the same
+from ota.couriers import ssh_inventory  # noqa: E402 - the same
 from ota.couriers.iot_calls import CALLS  # noqa: E402 - the same
 from ota.infra import render, stacks, values  # noqa: E402 - the same
 from ota.rollout import states as rollout_states  # noqa: E402 - the same
@@ -371,11 +373,23 @@ def _ends(arns: Iterable[str]) -> Iterator[str]:
         yield arn.split(":", 5)[-1] if arn.startswith("arn:") else arn
 
 
+def ssh_toml() -> str:
+    """Every key of the SSH inventory."""
+    found = {"defaults": "", "hosts.DEVICE": ""}
+    found |= _prefixed("limits.", fields(ssh_inventory.Limits))
+    found |= _prefixed("sites.NAME.", fields(ssh_inventory.Site))
+    found |= _prefixed("hops.NAME.", fields(ssh_inventory.Hop, skip=("name",)))
+    own = [f.name for f in msgspec.structs.fields(ssh_inventory.Hop)]
+    found |= _prefixed("hosts.DEVICE.", fields(ssh_inventory.Host, skip=own))
+    return _described(found, SSH)
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "aws-permissions": aws_permissions,
     "agent-toml": agent_toml,
     "iot-jobs-toml": iot_jobs_toml,
     "iot-jobs-calls": iot_jobs_calls,
+    "ssh-toml": ssh_toml,
     "installer-options": installer_options,
     "health-options": health_options,
     "exit-codes": exit_codes,

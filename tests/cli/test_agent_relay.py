@@ -6,11 +6,14 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulators.agentcli import Device
@@ -19,6 +22,7 @@ from signing import durable
 from signing.errors import Busy
 
 ORDER = "ota-app-2-x7k2m9-u1-w0-b0"
+NOBODY = 65_534
 WORDS = ("--device", "press-07", "--order", ORDER, "--rollout", "app-2-x7k2m9")
 
 
@@ -109,6 +113,39 @@ def test_a_look_ends_at_its_limit(device: Device) -> None:
     device.config.write_text(healthy)
     assert device.call("once", "--time-limit", "60").out.startswith("app committed")
     assert device.call("verify").out == "sound\n"
+
+
+def test_its_user_needs_no_right_to_the_agents_folder() -> None:
+    """The spool belongs to whom SSH logs in as, all else to the agent: the visit works, both ways."""
+    with tempfile.TemporaryDirectory(prefix="relay-") as name:
+        Path(name).chmod(0o755)
+        device = Device(Path(name))
+        device.provision()
+        assert stat.S_IMODE(device.state.stat().st_mode) == 0o700
+        spool = device.folder / "spool"
+        for folder in (spool, spool / "orders", spool / "reports"):
+            folder.mkdir()
+            os.chown(folder, NOBODY, NOBODY)
+        device.ship()
+        first = as_nobody(device, *WORDS, "--look")
+        assert (first["hint"], first["look"]) == ("new", "not-permitted")
+        assert device.call("once").code == 0
+        names = [entry["name"] for entry in as_nobody(device)["reports"]]
+        assert len(names) > 1
+        acks = [word for name in names for word in ("--ack", name)]
+        assert as_nobody(device, *acks)["reports"] == []
+        assert list((spool / "reports").iterdir()) == []
+
+
+def as_nobody(device: Device, *words: str) -> Any:
+    """A visit by a user without rights."""
+    os.seteuid(NOBODY)
+    try:
+        said = device.call("relay", *words)
+    finally:
+        os.seteuid(0)
+    assert said.code == 0, said.err
+    return said.json
 
 
 @pytest.mark.parametrize(
