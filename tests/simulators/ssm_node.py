@@ -1,7 +1,6 @@
 """A managed node as the SSM agent is one: it runs documents of schema 2.2, strictly.
 
-Parameters reach the script as environment variables (``interpolationType: ENV_VAR``) and in no
-other way; a step whose precondition does not hold is skipped; the first failed step ends the run.
+Its programs are found in its own folder; what a document means is ``ssm_documents.py``'s to say.
 
 >>> Node("mi-0123456789abcdef0", folder).run(document, {"Order": "..."})
 Ran(status=0, out='{"schema":1,...}', err='')
@@ -9,13 +8,15 @@ Ran(status=0, out='{"schema":1,...}', err='')
 
 from __future__ import annotations
 
+import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from simulators import ssm_documents
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,13 @@ class Node:
         agent.chmod(0o755)
 
     def run(self, document: Mapping[str, Any], parameters: Mapping[str, str]) -> Ran:
-        """Run every step; ``parameters`` were held to their patterns before."""
-        assert document["schemaVersion"] == "2.2", document["schemaVersion"]
-        env = {"PATH": f"{self.folder}/bin:{os.environ['PATH']}", "HOME": str(self.folder)}
-        env["PYTHONPATH"] = os.pathsep.join(map(str, sys.path))
-        for name, value in parameters.items():
-            assert document["parameters"][name]["interpolationType"] == "ENV_VAR", name
-            env[f"SSM_{name}"] = value
-        out = err = ""
-        for step in document["mainSteps"]:
-            if step.get("precondition", {}).get("StringEquals", ["", "Linux"])[1] != "Linux":
-                continue
-            assert step["action"] == "aws:runShellScript", step["action"]
-            script = "\n".join(step["inputs"]["runCommand"])
-            assert "{{" not in script, "a parameter in a shell's text"
-            done = subprocess.run(
-                ["/bin/sh", "-c", script],
-                env=env,
-                cwd=self.folder,
-                capture_output=True,
-                text=True,
-                timeout=float(step["inputs"].get("timeoutSeconds", 3600)),
-                check=False,
-            )
-            out, err = out + done.stdout, err + done.stderr
-            if done.returncode:
-                return Ran(done.returncode, out, err)
-        return Ran(0, out, err)
+        """Run every step of a document, as strictly as ``ssm_documents`` does."""
+        found = ssm_documents.run(
+            json.dumps(document),
+            dict(parameters),
+            PATH=f"{self.folder}/bin:{os.environ['PATH']}",
+            HOME=str(self.folder),
+            PYTHONPATH=os.pathsep.join(map(str, sys.path)),
+        )
+        out, err = ("".join(getattr(p, n) for p in found.plugins) for n in ("out", "err"))
+        return Ran(max(plugin.code for plugin in found.plugins), out, err)
