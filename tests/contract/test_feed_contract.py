@@ -16,6 +16,7 @@ from simulators.feed_sides import (
     SpoolSide,
     TokenSide,
     closing,
+    hasten,
     heard,
     silent,
     until,
@@ -37,7 +38,10 @@ def hint(**changes: object) -> bytes:
 
 
 @pytest.fixture(params=["spool", "mqtt", "token", "https"])
-def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
+def side(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Side]:
+    hasten(monkeypatch)
     with contextlib.ExitStack() as stack:
         if request.param == "spool":
             made: Side = SpoolSide(tmp_path)
@@ -76,6 +80,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("side", ["spool", "mqtt", "https"], indirect=True)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_documents_are_offered_to_be_refused(side: Side, name: str) -> None:
     """Whatever a courier hands over reaches the agent as a hint that it refuses, and only once."""

@@ -16,7 +16,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from simulators import jobs_https, softhsm
 from simulators.broker import Broker, free_port
-from simulators.feed_sides import HttpsSide, MqttSide, closing, heard, hint, silent, trouble, until
+from simulators.feed_sides import (
+    HttpsSide,
+    MqttSide,
+    closing,
+    hasten,
+    heard,
+    hint,
+    silent,
+    trouble,
+    until,
+)
 from simulators.firewall import firewall
 from simulators.identities import Identity, update
 from simulators.jobs_model import Jobs
@@ -33,6 +43,11 @@ from ota.ports import Feed
 from signing.errors import Outage
 
 ORDER = "ota-app-1-aaaaaa-u1-w0-b0"
+
+
+@pytest.fixture(autouse=True)
+def hastened(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten(monkeypatch)
 
 
 @pytest.fixture
