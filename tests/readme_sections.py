@@ -31,6 +31,7 @@ from threats import THIEVES, THREATS  # noqa: E402 - the same
 from ota.agent import aws_options, aws_trouble, config, health  # noqa: E402 - the path is set just above
 from ota.agent import states as agent_states  # noqa: E402 - the same
 from ota.agent.download import DownloadLimits  # noqa: E402 - the same
+from ota.agent.feeds import iot_trouble  # noqa: E402 - the same
 from ota.agent.feeds import options as feed_options  # noqa: E402 - the same
 from ota.agent.installers import dir_symlink, exec_, single_file  # noqa: E402 - the same
 from ota.agent.runs import states as run_states  # noqa: E402 - the same
@@ -293,7 +294,16 @@ def refusals() -> str:
 
 def aws_troubles() -> str:
     """What can be wrong between a device and AWS."""
-    rows = [(f"`{code}`", row.cause, row.remedy) for code, row in aws_trouble.TROUBLES.items()]
+    return _troubles(aws_trouble.TROUBLES)
+
+
+def feed_troubles() -> str:
+    """What can be wrong between a device and its broker."""
+    return _troubles(iot_trouble.TROUBLES)
+
+
+def _troubles(found: Mapping[str, Any]) -> str:
+    rows = [(f"`{code}`", row.cause, row.remedy) for code, row in found.items()]
     return table(("code", "cause", "what to do"), rows)
 
 
@@ -395,6 +405,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "refusals": refusals,
     "aws-troubles": aws_troubles,
+    "feed-troubles": feed_troubles,
     "rules": rules,
     "thieves": thieves,
     "threats": threats,

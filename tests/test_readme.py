@@ -32,6 +32,7 @@ import typer
 from ota import settings
 from ota.agent import build as agent_build
 from ota.agent import config as agent_config
+from ota.agent import feeds as agent_feeds
 from ota.agent import parts
 from ota.agent.main import parser
 from ota.cli.app import app
@@ -251,6 +252,15 @@ def check_agent_bucket(block: Block, folder: Path) -> None:
     agent_build.downloader(config)
 
 
+def check_agent_iot(block: Block, folder: Path) -> None:
+    """As ``ota-agent`` reads it: the feed is made, nothing is connected."""
+    path = folder / "agent.toml"
+    path.write_text(block.text)
+    config = agent_config.load(path)
+    assert (config.feed.kind, config.device) == ("iot-jobs", "press-07")
+    agent_feeds.create(config.feed, config.device).close()
+
+
 def check_settings_bucket(block: Block, folder: Path) -> None:
     """As ``ota`` reads it."""
     (folder / "ota.toml").write_text(block.text)
@@ -350,6 +360,7 @@ UNIT_KEYS = {
 CHECKS = {
     "agent.toml": check_agent,
     "agent-bucket.toml": check_agent_bucket,
+    "agent-iot.toml": check_agent_iot,
     "ota.toml": check_settings,
     "ota-bucket.toml": check_settings_bucket,
     "image.toml": check_policy,

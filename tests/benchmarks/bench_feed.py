@@ -32,6 +32,7 @@ from simulators.webstore import WebStore, webstore
 from ota.agent.feeds.options import IotJobsOptions
 
 REST = 5.0
+PAUSE = 1.0
 POLL = "[poll]\ninterval = 3600\n"
 
 
@@ -81,12 +82,16 @@ def made(folder: Path, store: WebStore, feed: str) -> Device:
 
 
 def delay(device: Device, store: WebStore, service: JobsService, number: int) -> float:
-    """Seconds from a job to the first request for its image; returns once it has succeeded."""
+    """Seconds from a job to the first request for its image, for a device that has nothing to do.
+
+    Returns once the job has succeeded.
+    """
     order = f"ota-app-{number}-aaaaaa-u1-w0-b0"
     name = f"app-{number}.bin"
     device.ship(f"app/{name}", f"image {number}".encode(), order=order)
     publish(device, store)
     store.requests.clear()
+    time.sleep(PAUSE)
     began = time.perf_counter()
     service.jobs.create(order, hint(order), "press-07")
     while not any(asked.endswith(name) for asked, _ in store.requests):

@@ -19,8 +19,10 @@ from simulators.feed_sides import heard, hint, silent, trouble, until
 from simulators.identities import Identity, update
 from simulators.ministack import Account, Thing
 
+from ota import shipped
 from ota.agent import feeds
 from ota.agent.feeds.options import IotJobsOptions
+from ota.infra import render, stacks, values
 from ota.ports import Feed
 from signing import strict
 from signing.errors import Outage
@@ -227,3 +229,33 @@ def test_one_device_can_not_touch_another(cloud: Cloud) -> None:
     assert trouble(cloud.feed(**words, client_id="press-08-ota")) == "feed-not-authorised"
     assert cloud.execution()["status"] == "QUEUED"
     assert "Messages" not in cloud.aws.client("sqs").receive_message(QueueUrl=queue)
+
+
+def shipped_policy(cloud: Cloud, thing: str) -> dict[str, Any]:
+    """``playbooks/aws`` as rendered for this account.
+
+    The emulator knows a thing's name only where it is the client id, so it is put in here.
+    """
+    folder = shipped.folder("playbooks") / "aws"
+    text = (folder / "infra.toml").read_text().replace("111122223333", cloud.aws.id)
+    text = text[: text.index("[network]")].replace("eu-central-1", cloud.aws.region)
+    found = values.read(text.encode(), "infra.toml")
+    devices = stacks.parse(render.render(folder, found))["devices"]["Resources"]
+    document = devices["DevicePolicy"]["Properties"]["PolicyDocument"]
+    filled = json.dumps(document).replace("${iot:Connection.Thing.ThingName}", thing)
+    policy: dict[str, Any] = json.loads(filled)
+    for statement in policy["Statement"]:
+        statement.pop("Condition", None)
+    return policy
+
+
+def test_the_shipped_policy_is_enough(cloud: Cloud) -> None:
+    """Every topic that the feed listens to and speaks on is in it; nothing more was asked."""
+    thing = cloud.aws.thing("press-11", shipped_policy(cloud, "press-11"))
+    feed = cloud.feed(thing)
+    assert silent(feed)
+    cloud.job(ORDER, thing)
+    feed.done(heard(feed))
+    feed.send(1, Identity("press-11").report(1, event="outcome", update=update(order=ORDER)))
+    found = cloud.iot.describe_job_execution(jobId=ORDER, thingName="press-11")["execution"]
+    assert found["status"] == "SUCCEEDED"

@@ -54,7 +54,7 @@ TROUBLES: Final[dict[str, Trouble]] = {
     ),
     "feed-not-authorised": Trouble(
         "a policy forbids this connection, topic or path",
-        "allow it in the certificate's policy: README, On AWS, The device",
+        "allow it in the certificate's policy: README, The device's connection",
     ),
     "feed-throttled": Trouble("a limit of the broker or of its Jobs service", "nothing: it waits"),
     "feed-taken-over": Trouble(

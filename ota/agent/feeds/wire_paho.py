@@ -32,6 +32,8 @@ from signing.errors import Outage
 
 _PACKET: Final = LIMIT + 4096
 """Largest packet in bytes: a message, its topic and its properties."""
+_UNASKED: Final = 16
+"""Most answers to packets that are kept for whoever waits; one waits at a time."""
 Found = TypeVar("Found")
 
 
@@ -166,6 +168,8 @@ class PahoWire:
     def _answered(self, mid: int, codes: list[ReasonCode]) -> None:
         with self._changed:
             self._answers[mid] = codes
+            while len(self._answers) > _UNASKED:
+                self._answers.pop(next(iter(self._answers)))
             self._changed.notify_all()
 
     def _on_disconnect(
