@@ -214,7 +214,11 @@ def _translated(engine: sa.Engine) -> Iterator[None]:
         contended = ("database is locked", "deadlock detected", "could not serialize")
         if any(sign in text for sign in contended):
             raise Busy("registry: another process holds it", subject=where(engine)) from e
-        raise Outage(f"registry: {text:.300}", code="registry", subject=where(engine)) from e
+        code = "no-space" if "is full" in text else "registry"
+        remedy = "df -h, ls -l" if engine.dialect.name == "sqlite" else "is the database up?"
+        raise Outage(
+            f"registry: {text:.300}", code=code, subject=where(engine), remedy=remedy
+        ) from e
     except exc.IntegrityError as e:
         raise Busy(
             "registry: another process entered the same at the same time", subject=where(engine)

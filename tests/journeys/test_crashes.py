@@ -14,22 +14,25 @@ import subprocess
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from simulators.killing import Traced, traced
-from simulators.plant import Part, Plant
+from simulators.plant import ALL, Part, Plant
 
+from ota.cli.app import run
 from ota.errors import NotFound
+from ota.quickstart.devices import HARDWARE
 from ota.rollout.journal import SqlJournal
 
 ONE, TWO = b"app 1.0.0", b"app 2.0.0"
 FLEET = ("a", "b", "c")
 WAVES = ({"name": "canary", "devices": ["a", "b"]}, {"name": "rest", "rest": True})
-STRIDE = 5
+STRIDE = int(os.environ.get("STRIDE", "5"))
+"""Of all calls that persist something every fifth is tried; ``STRIDE=1`` tries each."""
 
 
 # -- the engine --------------------------------------------------------------------------------
@@ -248,6 +251,57 @@ def test_full_disk(ground: Path, installer: str) -> None:
             assert held(gateway.home) != before, f"{room} KiB: {gateway.codes}"
             assert gateway.sound(), f"{room} KiB"
         assert plant.drive(rollout)["state"] == "COMPLETED"
+
+
+COMMANDS = (
+    ("release", "add", "{build}", "--component", "app", "--version", "3.0.0", "--hardware",
+     HARDWARE, "--sign", "targets-1", "--sign", "targets-2", "--publish"),
+    ("repo", "refresh", "--all"),
+    ("key", "generate", "late"),
+    ("fleet", "label", "a", "site=lyon"),
+    ("rollout", "plan", "{spec}", "--out", "{disk}/plan.json"),
+    ("rollout", "run", "--time-limit", "0s"),
+    ("rollout", "pause"),
+    ("repo", "export", "{disk}/stick.json"),
+)  # fmt: skip
+
+
+def test_full_disk_of_a_workspace(ground: Path) -> None:
+    """The operators' disk is full: each command says so, nothing is half-written, and it heals."""
+    disk = ground / "full-workspace"
+    with small_disk(disk, 32 << 20):
+        plant = Plant(disk, ["a", "b"])
+        plant.publish(plant.build("1.0.0"), plant.build("2.0.0"))
+        assert plant.roll_out("one", "1.0.0")["state"] == "COMPLETED"
+        rollout = plant.start("two", "2.0.0", [{"name": "a", "devices": ["a"]}, *ALL])
+        spec = disk / "three.yaml"
+        spec.write_text("rollout: x\nrelease: app@2.0.0\nwaves: [{name: all, rest: true}]\n")
+        words = {"build": plant.build("3.0.0").file, "spec": spec, "disk": disk}
+        plant.wiring.close()
+        for room in (0, 8, 48):
+            filler = fill(disk, room * KIB)
+            for command in COMMANDS:
+                code, said = ota(plant, *(word.format(**words) for word in command))
+                assert code in {0, 1, 2, 4, 8}, (room, command, said)
+                if room == 0 and command[0] != "repo":
+                    assert code == 1, (command, said)
+                    assert "code: no-space" in said or "registry: disk" in said, (command, said)
+            filler.unlink()
+            assert ota(plant, "repo", "verify")[0] == 0, room
+        assert not list(plant.workspace.rglob(".tmp-*"))
+        plant.reopen()
+        if plant.status(rollout)["state"] == "PAUSED":
+            plant.wiring.campaign.resume(rollout, plant.now())
+        assert plant.drive(rollout)["state"] == "COMPLETED"
+        assert plant.runs() == {"a": "app 2.0.0", "b": "app 2.0.0"}
+        assert plant.damage() == []
+
+
+def ota(plant: Plant, *words: str) -> tuple[int, str]:
+    """The command line, in this process: exit code and what it said; a traceback fails the test."""
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        return run(["-C", str(plant.workspace), *words]), said.getvalue()
 
 
 def test_disk_that_fills_meanwhile(ground: Path) -> None:
