@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from signing import strict
+
 Tick = Callable[[int, int], None]
 
 
@@ -42,3 +44,30 @@ def bar(label: str) -> Iterator[Tick]:
             progress.update(task, completed=done, total=of)
 
         yield show
+
+
+@contextmanager
+def line() -> Iterator[Callable[[str, str], None]]:
+    """Something that changes: redrawn in place on a terminal, else one line for each change.
+
+    The second text (an age) is shown and is no change.
+    """
+    if not sys.stderr.isatty():
+        seen: list[str] = []
+
+        def on_change(text: str, more: str) -> None:
+            if seen[-1:] != [text]:
+                seen.append(text)
+                sys.stderr.write(strict.shown(text + more) + "\n")
+
+        yield on_change
+        return
+
+    def redraw(text: str, more: str) -> None:
+        sys.stderr.write("\r\033[2K" + strict.shown(text + more))
+        sys.stderr.flush()
+
+    try:
+        yield redraw
+    finally:
+        sys.stderr.write("\n")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ota.cli.rollout import look
 from tests.cli.conftest import BOTH, DEVICES, HARDWARE, PASSPHRASE, Ota
 
 Answer = Callable[..., None]
@@ -194,6 +195,38 @@ def test_silent_engine_is_an_error(ota: Ota, running: str) -> None:
             "next: ota rollout run app-2-TOKEN\n"
         ),
     )
+
+
+def test_watch_tells_changes_and_ends_with_the_rollout(
+    ota: Ota, running: str, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``status --watch``: one line a change, the counts of the end on stdout, exit 0."""
+    moves = [lambda: ota.wiring().campaign.step(running, ota.now), lambda: None, answer] * 4
+    moves += [lambda: ota.wiring().campaign.step(running, ota.now)]
+
+    def sleep(_seconds: float) -> None:
+        moves.pop(0)()
+        ota.later(seconds=1)
+
+    monkeypatch.setattr(look.time, "sleep", sleep)
+    watched = ota("rollout", "status", "--watch")
+    assert watched.code == 0
+    lines = watched.err.splitlines()
+    assert lines[0] == "app-2-TOKEN RUNNING: canary 0/1 committed (never stepped)"
+    assert len(lines) == len({line.partition(" (")[0] for line in lines})
+    assert "state:  COMPLETED\n" in watched.out
+    assert not moves or state(ota) == "COMPLETED"
+
+
+def test_watch_ends_when_nobody_steps(
+    ota: Ota, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``status --watch --max-age``: exit 1 as soon as the last step is too long ago."""
+    ota.ok("rollout", "step")
+    monkeypatch.setattr(look.time, "sleep", lambda _seconds: ota.later(seconds=20))
+    late = ota("rollout", "status", "--watch", "--max-age", "1m")
+    assert late.code == 1
+    assert "last stepped 80 s ago\ncode: engine-silent\n" in late.err
 
 
 def test_run_ends_at_its_time_limit(ota: Ota, running: str) -> None:

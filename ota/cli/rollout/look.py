@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ota.cli import inputs
+from ota.cli import inputs, progress
 from ota.cli import session as sessions
 from ota.cli.rollout.move import progress_line
 from ota.cli.rollout.noun import Rollout, app, only
@@ -31,7 +30,7 @@ def status(
     rollout: Annotated[str, typer.Argument(help="The only open one without it.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Until it is closed.")] = False,
     max_age: Annotated[
-        str, typer.Option(help="Exit 1 when a moving rollout was not stepped for longer.")
+        str, typer.Option(help="Exit 1 when a moving rollout is not stepped for longer.")
     ] = "",
     interval: Annotated[str, typer.Option(help="Between two looks of --watch.")] = "2s",
 ) -> None:
@@ -41,26 +40,30 @@ def status(
     pause = inputs.duration(interval, "--interval").total_seconds()
     name = only(session, rollout)
     found = session.wiring.campaign.status(name, sessions.now())
-    while watch and found["state"] not in _CLOSED:
-        _glance(session, found)
-        time.sleep(pause)
-        found = session.wiring.campaign.status(name, sessions.now())
+    with progress.line() as tell:
+        while watch and found["state"] not in _CLOSED and not _silent(found, limit):
+            tell(progress_line(found), f" ({_stepped(found)})")
+            time.sleep(pause)
+            found = session.wiring.campaign.status(name, sessions.now())
     _show(session, found)
-    age = found["last_step_age"]
-    if limit is not None and found["state"] in _MOVING and (age is None or age > limit):
+    if _silent(found, limit):
         raise Outage(
-            f"{name}: {'never stepped' if age is None else f'last stepped {age} s ago'}",
+            f"{name}: {_stepped(found)}",
             code="engine-silent",
             subject=name,
             remedy=f"ota rollout run {name}",
         )
 
 
-def _glance(session: Session, found: dict[str, Any]) -> None:
-    clear = "\033[2K\r" if sys.stderr.isatty() else ""
+def _silent(found: dict[str, Any], limit: float | None) -> bool:
+    """Whether nobody has stepped a moving rollout for longer than the limit."""
     age = found["last_step_age"]
-    stepped = "never stepped" if age is None else f"last step {age} s ago"
-    session.say(f"{clear}{progress_line(found)} ({stepped})")
+    return limit is not None and found["state"] in _MOVING and (age is None or age > limit)
+
+
+def _stepped(found: dict[str, Any]) -> str:
+    age = found["last_step_age"]
+    return "never stepped" if age is None else f"last stepped {age} s ago"
 
 
 def _show(session: Session, found: dict[str, Any]) -> None:
