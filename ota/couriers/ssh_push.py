@@ -43,8 +43,10 @@ Progress = Callable[[int, int], None]
 _NAME: Final = re.compile(r"[A-Za-z0-9:_%+~-][A-Za-z0-9:_%+~.-]{0,254}")
 _SUM: Final = re.compile(r"([0-9a-f]{64}) [ *](/.*)")
 _WRITE: Final = 32_640
-"""Bytes of one request: with its head it fills one SSH packet of 32 KiB exactly."""
-_READ: Final = 256 * _WRITE
+"""Bytes of one request: with its head it fits one SSH packet of 32 KiB, which every server takes."""
+_LARGE: Final = 8 * _WRITE
+"""The same for OpenSSH, which takes requests of up to 256 KiB."""
+_READ: Final = 32 * _LARGE
 _SPARE: Final = 1024 * 1024
 _COMMAND: Final = 60_000
 _HASH: Final = (
@@ -94,6 +96,8 @@ class _Pushing:
         self._piece = piece
         self._until = until
         self._progress = progress
+        openssh = link.transport.remote_version.startswith("SSH-2.0-OpenSSH_")
+        self._write_size = _LARGE if openssh else _WRITE
         self._sent = 0
         self._there = 0
         self._total = 0
@@ -179,17 +183,18 @@ class _Pushing:
         offset = self._begun(file)
         self._there += offset
         with self._sftp.open(self._part(file), "r+b" if offset else "wb") as remote:
+            remote.MAX_REQUEST_SIZE = size = self._write_size
             remote.set_pipelined(pipelined=True)
             remote.seek(offset)
             for data in self._pieces(file, offset):
                 offset += len(data)
                 view = memoryview(data)
-                for start in range(0, len(view), _WRITE):
-                    if offset == file.length and start + _WRITE >= len(view):
+                for start in range(0, len(view), size):
+                    if offset == file.length and start + size >= len(view):
                         # the last write waits for the answers to all of them: else a full disk
                         # would not be noticed here
                         remote.set_pipelined(pipelined=False)
-                    remote.write(bytes(view[start : start + _WRITE]))
+                    remote.write(bytes(view[start : start + size]))
                 self._sent += len(view)
                 self._there += len(view)
                 self._tell()

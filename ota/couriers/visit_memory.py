@@ -45,7 +45,10 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One device. ``pause`` in seconds; ``pushed`` digests what its mirror held last."""
+    """One device. ``pause`` in seconds; ``pushed`` digests what its mirror held last.
+
+    ``hurried``: visits in a row that were made without a pause.
+    """
 
     schema: int = 1
     orders: dict[str, Errand] = {}
@@ -57,6 +60,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     code: str = ""
     reason: str = ""
     pushed: str = ""
+    hurried: int = 0
 
     def check(self) -> None:
         """``Malformed`` where a time or an order id is none."""

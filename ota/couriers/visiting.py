@@ -24,6 +24,8 @@ from ota.ports import Clock, Delivery, Followed, Order
 from signing import strict
 from signing.assignment import ORDER
 
+HURRY: Final = 20
+"""Most visits to one device without a pause between them."""
 _SLOWER: Final = 1.5
 
 
@@ -109,8 +111,9 @@ class Visiting:
 
     def _due(self, now: datetime) -> list[str]:
         """Devices that there is a reason to visit now, the longest waiting first."""
-        due = [d for d in self._memory.devices() if self._memory.load(d).is_due(now)]
-        return sorted(due, key=lambda device: self._memory.load(device).due)
+        known = {device: self._memory.load(device) for device in self._memory.devices()}
+        due = [device for device, state in known.items() if state.is_due(now)]
+        return sorted(due, key=lambda device: known[device].due)
 
     # -- reports -------------------------------------------------------------------------------
     def acknowledge(self, deliveries: Iterable[Delivery]) -> None:
@@ -163,10 +166,13 @@ class Visiting:
         slower = min(known.pause * _SLOWER + 0.1, self._pace.most)
         pause = self._pace.least if moving else slower
         known = known.told(came.told).heard(data for _, data in news).took(came.acked)
-        due = 0.0 if came.pushing or came.more else pause
+        # what has more to say is heard at once, but no device can keep this side for itself
+        hurry = (came.pushing or came.more) and known.hurried < HURRY
         quiet = not moving and not came.reports
-        known = known.answered(now, due, pause, quiet=quiet)
-        self._memory.save(device, msgspec.structs.replace(known, pushed=came.pushed))
+        known = known.answered(now, 0.0 if hurry else pause, pause, quiet=quiet)
+        hurried = known.hurried + 1 if hurry else 0
+        known = msgspec.structs.replace(known, pushed=came.pushed, hurried=hurried)
+        self._memory.save(device, known)
 
 
 def checked(order: Order) -> None:

@@ -17,6 +17,7 @@ from simulators.sshfleet import AGENT, SshFleet
 
 from ota.agent.feeds.spool import SpoolFeed
 from ota.couriers import ssh as ssh_courier
+from ota.couriers import visiting
 from ota.couriers.visit_memory import State
 from ota.ports import Order
 
@@ -282,6 +283,25 @@ def test_the_pace_follows_what_happens(fleet: SshFleet) -> None:
         fleet.now += timedelta(hours=1)
         courier.collect(9)
     assert state(fleet, "gw-1").pause == 75.0
+
+
+def test_a_device_that_never_ends_is_paused(
+    fleet: SshFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says each time that more waits: heard at once a few times, then at the usual pace."""
+    monkeypatch.setattr(visiting, "HURRY", 3)
+    fleet.limits |= {"visit": 2.0}
+    script = """echo '{"schema":1,"device":"gw-1","more":true}'"""
+    fleet.hosts["gw-1"]["command"] = ["sh", "-c", script, "sh"]
+    courier = fleet.courier()
+    courier.dispatch(order("gw-1"))
+    due = []
+    for _ in range(6):
+        due.append(state(fleet, "gw-1").is_due(fleet.now))
+        courier.collect(9)
+    assert due == [True, True, True, False, False, False]
+    fleet.now += timedelta(seconds=2)
+    assert state(fleet, "gw-1").is_due(fleet.now)
 
 
 def test_dead_sites_do_not_stop_a_rollout(
