@@ -9,14 +9,14 @@ do 100,000 times (a pending file, a review, a sync for each) is left out. Images
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from simulators.signed import HARDWARE, NOW, Signed, replaced
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Snapshot, TargetFile, Timestamp
 
 from ota.stores.directory import DirectoryStore
-from signing import bins, closing, layout, repository, strict
-from signing.closing import Closing, Online
+from signing import bins, layout, repository, strict
 from signing.image_change import Change
 from signing.release import Release
 from signing.repository import Place
@@ -45,9 +45,7 @@ def many(folder: Path, releases: int, bins_: int, store: DirectoryStore | None =
     edit = {"image.toml": replaced(r"^bins = 1$", f"bins = {bins_}")} if bins_ > 1 else {}
     place = Signed(folder, edit=edit, store=store).created()
     state = place.repos.image().state(NOW)
-    root = place.repos.anchor("image")
     assert state is not None
-    assert root is not None
     where = Place("image", place.store.get, layout.image_metadata)
     change = Change(place.policy, where, state, None, NOW)
     change.component("app")
@@ -58,14 +56,20 @@ def many(folder: Path, releases: int, bins_: int, store: DirectoryStore | None =
         role = change.role(name)
         role.targets |= homes.get(name, {})
         roles[name] = repository.signed_by(role, signers)
-    key = [place.keys["image-online"]]
-    image = place.policy.image
-    online = Online(key, key, image.snapshot.expires, image.timestamp.expires, {})
-    edition = closing.close(where, state.client, root, Closing(roles, {}), online=online, now=NOW)
-    base = folder / "store"
-    for name, data in edition.files:
-        (base / name).write_bytes(data)
-    (base / edition.swap[0]).write_bytes(edition.swap[1])
+    online = [place.keys["image-online"]]
+    meta = dict(state.client.snapshot.meta)
+    base = folder / "store" / layout.IMAGE
+    for name, data in roles.items():
+        version = change.role(name).version
+        meta[f"{name}.json"] = repository.meta_of_role(name, version, data)
+        (base / layout.versioned(version, name)).write_bytes(data)
+    snapshot = Snapshot(2, repository.SPEC, NOW + timedelta(days=30), meta)
+    data = repository.signed_by(snapshot, online)
+    (base / "2.snapshot.json").write_bytes(data)
+    listed = repository.meta_of(2, data)
+    timestamp = Timestamp(2, repository.SPEC, NOW + timedelta(days=3), listed)
+    timestamp.unrecognized_fields["issued"] = strict.stamp(NOW)
+    (base / "timestamp.json").write_bytes(repository.signed_by(timestamp, online))
     return place
 
 

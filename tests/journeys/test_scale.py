@@ -1,0 +1,179 @@
+"""100,000 releases: how much one more costs, and how little a device reads. Bytes and requests only.
+
+The repository is generated (``manyreleases.py``), with the metadata that the product would sign;
+what is measured in it is done by the product. Times are in ``tests/benchmarks/bench_scale.py``.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from simulators import manyreleases
+from simulators.signed import HARDWARE, NOW, Signed, assignment
+
+from ota.agent.time import EPOCH
+from ota.agent.trust import Cycle, Known, TrustRoom
+from ota.stores.directory import DirectoryStore
+from signing import bins, layout
+from signing.image_state import State
+from signing.release import Release
+
+RELEASES, BINS = 100_000, 1024
+KB = 1000
+
+
+class Counting(DirectoryStore):
+    """A store that counts what is read, and how often."""
+
+    reads = 0
+
+    def get(self, name: str, limit: int) -> bytes | None:
+        """Count, then get."""
+        self.reads += 1
+        return super().get(name, limit)
+
+
+@dataclass
+class Device:
+    """A device with trusted roots, and what it has asked for: names, and the bytes that came."""
+
+    place: Signed
+    folder: Path
+    asked: list[str] = field(default_factory=list)
+    came: int = 0
+    room: TrustRoom = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = self.folder.name
+        self.room = TrustRoom(
+            device,
+            {"app": HARDWARE},
+            self.folder,
+            self._fetch(lambda file: layout.director_metadata(device, file)),
+            self._fetch(layout.image_metadata),
+        )
+        anchors = self.place.repos.anchors
+        self.room.provision(anchors("director")[1], anchors("image")[1])
+
+    def _fetch(self, name: Callable[[str], str]) -> Callable[[str, int], bytes | None]:
+        def fetch(file: str, limit: int) -> bytes | None:
+            self.asked.append(file)
+            data = self.place.store.get(name(file), limit)
+            self.came += len(data or b"")
+            return data
+
+        return fetch
+
+    def look(self, runs: Release | None = None) -> Cycle:
+        """One cycle, counted from nothing."""
+        self.asked.clear()
+        self.came = 0
+        committed = {} if runs is None else {"app": runs.sha256}
+        return self.room.cycle(Known(committed, {}, {}, EPOCH), NOW)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Signed:
+    folder = tmp_path_factory.mktemp("scale") / "w"
+    folder.mkdir()
+    return manyreleases.many(folder, RELEASES, BINS, Counting(folder / "store"))
+
+
+@pytest.fixture(scope="module")
+def state(place: Signed) -> State:
+    found = place.repos.image().state(NOW)
+    assert found is not None
+    return found
+
+
+def assign(place: Signed, release: Release, device: str) -> None:
+    place.desk.register(device, NOW)
+    approved = place.authorised(place.plan(release, None, device))
+    place.desk.assign(approved, device, assignment(release, least_image_snapshot=2), NOW)
+
+
+def sizes(place: Signed) -> dict[str, int]:
+    return {name: place.store.size(name) or 0 for name in place.store.list(f"{layout.IMAGE}/")}
+
+
+def test_bins_are_even_and_the_snapshot_is_small(place: Signed, state: State) -> None:
+    """1,024 bins of about 98 releases each; 31 bytes for each bin in the snapshot."""
+    found = [size for name, size in sizes(place).items() if ".app.-" in name]
+    snapshot = sizes(place)[layout.image_metadata("2.snapshot.json")]
+    assert len(found) == BINS == bins.count(state.roles["app"])
+    assert snapshot < 32 * KB
+    mean, most = statistics.mean(found), max(found)
+    assert mean < 27 * KB
+    assert most < 36 * KB
+    # one more release writes its bin, a snapshot and a timestamp
+    written = sorted(size + snapshot + KB for size in found)
+    assert statistics.mean(written) < 60 * KB
+    assert written[int(0.95 * BINS)] < 64 * KB
+
+
+def test_one_more_release_writes_little_and_reads_little(place: Signed) -> None:
+    """One bin, a snapshot, a timestamp: at most 64 kB, after a few small reads, not 100,000."""
+    assert isinstance(place.store, Counting)
+    for number in range(3):
+        before = sizes(place)
+        place.store.reads = 0
+        place.released(f"200.0.{number}")
+        after = sizes(place)
+        new = {n: s for n, s in after.items() if before.get(n) != s or n.endswith("timestamp.json")}
+        kinds = Counter(n.rpartition("/")[2].partition(".")[2].partition("-")[0] for n in new)
+        assert kinds == {"json": 1, "snapshot.json": 1, "app.": 1}
+        assert sum(new.values()) <= 64 * KB
+        assert place.store.reads < 60
+
+
+def test_an_idle_device_asks_for_almost_nothing(place: Signed, tmp_path: Path) -> None:
+    """At most four requests and 4 kB, however many releases there are."""
+    release = place.released("201.0.0")
+    assign(place, release, "gw-idle")
+    device = Device(place, tmp_path / "gw-idle")
+    assert len(device.look().wanted) == 1
+    assert device.look(release).wanted == ()
+    assert device.asked == ["2.root.json", "timestamp.json", "2.root.json"]
+    assert device.came <= 4 * KB
+
+
+def test_a_device_fresh_from_the_factory_reads_one_bin(place: Signed, tmp_path: Path) -> None:
+    """Both repositories, from the roots that it was given: at most 64 kB."""
+    costs = []
+    for number in (7, 12_345, 54_321, 77_777, 99_999):
+        name = f"gw-{number}"
+        assign(place, manyreleases.release(number), name)
+        device = Device(place, tmp_path / name)
+        (wanted,) = device.look().wanted
+        assert wanted.release.path == manyreleases.release(number).path
+        assert len(device.asked) == 10
+        costs.append(device.came)
+    assert statistics.mean(costs) <= 64 * KB
+    assert max(costs) <= 72 * KB
+
+
+def test_the_next_release_costs_a_device_a_snapshot_and_a_bin(
+    place: Signed, tmp_path: Path
+) -> None:
+    """What it keeps stays small, too: one bin, not one for each release that it ever took."""
+    device = Device(place, tmp_path / "gw-next")
+    for number in range(3):
+        release = place.released(f"202.0.{number}")
+        assign(place, release, "gw-next")
+        assert [w.release.version for w in device.look().wanted] == [release.version]
+        assert device.came <= 64 * KB
+    current = tmp_path / "gw-next" / "image" / "current"
+    assert sum(p.stat().st_size for p in current.iterdir()) <= 70 * KB
+    assert len(list(current.glob("app.-*"))) == 1
+
+
+def test_all_of_it_is_listed_and_verified(place: Signed, state: State) -> None:
+    """Every release stands in the bin in which its path is looked for."""
+    listed = state.releases(NOW)
+    assert len(listed) == RELEASES
+    assert listed[manyreleases.release(4711).path] == manyreleases.release(4711)
