@@ -105,9 +105,11 @@ class TufClient:
         self._new["root.json"] = bootstrap if bootstrap is not None else cache["root.json"]
         with translated("root"):
             self._set = TrustedMetadataSet(self._new["root.json"], EnvelopeType.METADATA)
-            memory = Metadata[Root].from_bytes(cache.get("root.json", self._new["root.json"]))
+            self._memory_root = self._set.root
+            memory = cache.get("root.json")
+            if memory is not None and memory != self._new["root.json"]:
+                self._memory_root = Metadata[Root].from_bytes(memory).signed
         self._set.reference_time = self._time
-        self._memory_root = memory.signed
 
     # -- what is trusted now -------------------------------------------------------------------
     @property

@@ -15,7 +15,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from signing.errors import Busy, Malformed, NotPermitted, Outage
@@ -74,6 +74,53 @@ def write_new(path: Path, data: bytes, mode: int, *, sync: bool = True) -> None:
         file.flush()
         if sync:
             os.fsync(file.fileno())
+
+
+def write_folder(path: Path, files: Mapping[str, bytes], mode: int) -> None:
+    """Create these files in a folder and sync them and their names; raises OSError.
+
+    They are synced side by side, so that they share the file system's commits: five files cost
+    little more than one.
+    """
+    with contextlib.ExitStack() as stack:
+        descriptors = [_opened(path, os.O_RDONLY | os.O_DIRECTORY)]
+        stack.callback(os.close, descriptors[0])
+        for name, data in files.items():
+            descriptor = _opened(path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            stack.callback(os.close, descriptor)
+            descriptors.append(descriptor)
+            _write(descriptor, data)
+        _sync_all(descriptors)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """All of it: a full disk takes less, without an error at first."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _opened(path: Path, flags: int, mode: int = 0o600) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, mode)
+
+
+def _sync_all(descriptors: Sequence[int]) -> None:
+    """Sync all of these; raise the first error when every one has ended."""
+    errors: list[OSError] = []
+
+    def sync(descriptor: int) -> None:
+        try:
+            os.fsync(descriptor)
+        except OSError as e:
+            errors.append(e)
+
+    threads = [threading.Thread(target=sync, args=(d,)) for d in descriptors[1:]]
+    for thread in threads:
+        thread.start()
+    sync(descriptors[0])
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def folder(path: Path, mode: int = 0o755) -> None:

@@ -147,6 +147,7 @@ class TrustRoom:
         wanted: list[Wanted] = []
         held: list[Held] = []
         run: WantedRun | None = None
+        versions: Versions | None = None
         if todo:
             # (5)
             image.update_timestamp()
@@ -155,7 +156,7 @@ class TrustRoom:
             found = {a.component: _look_up(image, a.path) for a in todo}
             _no_shared_keys(step.director, image)
             if not any(isinstance(f, OtaError) for f in found.values()):
-                _adopt(self._image, image, cached)
+                versions = _adopt(self._image, image, cached)
             step.floor = trusted_time.after_timestamp(step.floor, image.timestamp, step.now)
             # (6)
             for item in todo:
@@ -174,8 +175,8 @@ class TrustRoom:
             denied=denied,
             assigned=assigned,
             targets_version=version,
-            director=self._director.versions(),
-            image=self._image.versions(),
+            director=_versions(step.director),
+            image=versions or self._image.versions(),
             clock_floor=step.floor,
             run=run,
         )
@@ -360,10 +361,21 @@ def _no_shared_keys(director: TufClient, image: TufClient) -> None:
         raise Refusal("shared-key", f"key {shared[0]} stands in both repositories")
 
 
-def _adopt(folder: TrustFolder, client: TufClient, cached: Mapping[str, bytes]) -> None:
+def _adopt(folder: TrustFolder, client: TufClient, cached: Mapping[str, bytes]) -> Versions:
+    """Make what was verified the trusted set, unless it is; its versions."""
     new = client.cache(every_bin=False)
     if new != cached:
         folder.adopt(new)
+    return _versions(client)
+
+
+def _versions(client: TufClient) -> Versions:
+    return Versions(
+        root=client.root.version,
+        timestamp=client.timestamp.version,
+        snapshot=client.snapshot.version,
+        targets=client.targets.version,
+    )
 
 
 def _nothing(_name: str, _limit: int) -> bytes | None:

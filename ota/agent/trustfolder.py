@@ -4,9 +4,10 @@
 ``gen-N/``              one complete adopted set under plain names (``root.json`` ...)
 ``current``             a symlink to the adopted generation
 
-A refresh never writes into the adopted set. ``adopt`` writes a new generation beside it, syncs
-its files and folder, then swaps ``current`` by one rename and syncs again. Killed at any point,
-the old set stands or the new one does; leftovers are removed by the next adoption.
+A refresh never writes into the adopted set. ``adopt`` makes a new generation beside it, links into
+it what has not changed, writes what has, syncs its files and folder, side by side, then swaps
+``current`` by one rename and syncs again. Killed at any point, the old set stands or the new one
+does; leftovers are removed by the next adoption.
 
 >>> folder = TrustFolder(path)
 >>> folder.provision(root_bytes)
@@ -126,15 +127,27 @@ class TrustFolder:
             scratch = self.path / f"gen-{number}"
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(mode=0o700)
-            for name, data in files.items():
-                durable.write_new(scratch / quote(name, safe=""), data, 0o600)
-            durable.sync_folder(scratch)
+            new = {quote(name, safe=""): data for name, data in files.items()}
+            for name in [n for n, data in new.items() if self._linked(n, data, scratch)]:
+                del new[name]
+            durable.write_folder(scratch, new, 0o600)
             link = self.path / ".current"
             link.unlink(missing_ok=True)
             link.symlink_to(scratch.name)
             link.replace(self.path / "current")
             durable.sync_folder(self.path)
         self._sweep(keep=scratch.name)
+
+    def _linked(self, name: str, data: bytes, scratch: Path) -> bool:
+        """Take over a file that is the same as in the adopted set: it is durable already."""
+        known = self.path / "current" / name
+        try:
+            if known.read_bytes() != data:
+                return False
+            (scratch / name).hardlink_to(known)
+        except OSError:  # not there, or a file system without hard links: it is written anew
+            return False
+        return True
 
     def _generations(self) -> list[int]:
         return [int(m[1]) for n in _names(self.path) if (m := _GENERATION.fullmatch(n)) is not None]

@@ -8,73 +8,18 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from simulators import manyreleases
-from simulators.signed import HARDWARE, NOW, Signed, assignment
+from simulators.manyreleases import Counting, Device, assign, sizes
+from simulators.signed import NOW, Signed
 
-from ota.agent.time import EPOCH
-from ota.agent.trust import Cycle, Known, TrustRoom
-from ota.stores.directory import DirectoryStore
 from signing import bins, layout
 from signing.image_state import State
-from signing.release import Release
 
 RELEASES, BINS = 100_000, 1024
 KB = 1000
-
-
-class Counting(DirectoryStore):
-    """A store that counts what is read, and how often."""
-
-    reads = 0
-
-    def get(self, name: str, limit: int) -> bytes | None:
-        """Count, then get."""
-        self.reads += 1
-        return super().get(name, limit)
-
-
-@dataclass
-class Device:
-    """A device with trusted roots, and what it has asked for: names, and the bytes that came."""
-
-    place: Signed
-    folder: Path
-    asked: list[str] = field(default_factory=list)
-    came: int = 0
-    room: TrustRoom = field(init=False)
-
-    def __post_init__(self) -> None:
-        device = self.folder.name
-        self.room = TrustRoom(
-            device,
-            {"app": HARDWARE},
-            self.folder,
-            self._fetch(lambda file: layout.director_metadata(device, file)),
-            self._fetch(layout.image_metadata),
-        )
-        anchors = self.place.repos.anchors
-        self.room.provision(anchors("director")[1], anchors("image")[1])
-
-    def _fetch(self, name: Callable[[str], str]) -> Callable[[str, int], bytes | None]:
-        def fetch(file: str, limit: int) -> bytes | None:
-            self.asked.append(file)
-            data = self.place.store.get(name(file), limit)
-            self.came += len(data or b"")
-            return data
-
-        return fetch
-
-    def look(self, runs: Release | None = None) -> Cycle:
-        """One cycle, counted from nothing."""
-        self.asked.clear()
-        self.came = 0
-        committed = {} if runs is None else {"app": runs.sha256}
-        return self.room.cycle(Known(committed, {}, {}, EPOCH), NOW)
 
 
 @pytest.fixture(scope="module")
@@ -89,16 +34,6 @@ def state(place: Signed) -> State:
     found = place.repos.image().state(NOW)
     assert found is not None
     return found
-
-
-def assign(place: Signed, release: Release, device: str) -> None:
-    place.desk.register(device, NOW)
-    approved = place.authorised(place.plan(release, None, device))
-    place.desk.assign(approved, device, assignment(release, least_image_snapshot=2), NOW)
-
-
-def sizes(place: Signed) -> dict[str, int]:
-    return {name: place.store.size(name) or 0 for name in place.store.list(f"{layout.IMAGE}/")}
 
 
 def test_bins_are_even_and_the_snapshot_is_small(place: Signed, state: State) -> None:

@@ -8,13 +8,16 @@ do 100,000 times (a pending file, a review, a sync for each) is left out. Images
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from simulators.signed import HARDWARE, NOW, Signed, replaced
+from simulators.signed import HARDWARE, NOW, Signed, assignment, replaced
 from tuf.api.metadata import Snapshot, TargetFile, Timestamp
 
+from ota.agent.time import EPOCH
+from ota.agent.trust import Cycle, Known, TrustRoom
 from ota.stores.directory import DirectoryStore
 from signing import bins, layout, repository, strict
 from signing.image_change import Change
@@ -78,3 +81,66 @@ def targets(releases: int) -> Iterator[tuple[str, TargetFile]]:
     for number in range(releases):
         item = release(number)
         yield item.path, item.to_target()
+
+
+# -- who reads it ------------------------------------------------------------------------------
+class Counting(DirectoryStore):
+    """A store that counts what is read, and how often."""
+
+    reads = 0
+
+    def get(self, name: str, limit: int) -> bytes | None:
+        """Count, then get."""
+        self.reads += 1
+        return super().get(name, limit)
+
+
+@dataclass
+class Device:
+    """A device with trusted roots, and what it has asked for: names, and the bytes that came."""
+
+    place: Signed
+    folder: Path
+    asked: list[str] = field(default_factory=list)
+    came: int = 0
+    room: TrustRoom = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = self.folder.name
+        self.room = TrustRoom(
+            device,
+            {"app": HARDWARE},
+            self.folder,
+            self._fetch(lambda file: layout.director_metadata(device, file)),
+            self._fetch(layout.image_metadata),
+        )
+        anchors = self.place.repos.anchors
+        self.room.provision(anchors("director")[1], anchors("image")[1])
+
+    def _fetch(self, name: Callable[[str], str]) -> Callable[[str, int], bytes | None]:
+        def fetch(file: str, limit: int) -> bytes | None:
+            self.asked.append(file)
+            data = self.place.store.get(name(file), limit)
+            self.came += len(data or b"")
+            return data
+
+        return fetch
+
+    def look(self, runs: Release | None = None) -> Cycle:
+        """One cycle, counted from nothing."""
+        self.asked.clear()
+        self.came = 0
+        committed = {} if runs is None else {"app": runs.sha256}
+        return self.room.cycle(Known(committed, {}, {}, EPOCH), NOW)
+
+
+def assign(place: Signed, item: Release, device: str) -> None:
+    """Assign a release to a device, which is registered if it is new."""
+    place.desk.register(device, NOW)
+    approved = place.authorised(place.plan(item, None, device))
+    place.desk.assign(approved, device, assignment(item, least_image_snapshot=2), NOW)
+
+
+def sizes(place: Signed) -> dict[str, int]:
+    """Store name -> bytes, for everything of the image repository."""
+    return {name: place.store.size(name) or 0 for name in place.store.list(f"{layout.IMAGE}/")}
