@@ -273,6 +273,21 @@ def test_pause_withdraws_and_resume_goes_on(ota: Ota, running: str, answer: Answ
     )
 
 
+def test_pause_may_leave_assignments(ota: Ota, running: str, answer: Answer) -> None:
+    """``pause --all --keep``: no new orders, and what was ordered stands and still counts."""
+    ota.ok("rollout", "step")
+    before = assigned(ota)
+    assert sum(map(len, before.values())) == 1
+    assert "PAUSED" in ota.ok("rollout", "pause", "--all", "--keep").out
+    assert assigned(ota) == before
+    answer("committed", *(d for d, paths in before.items() if paths))
+    ota.ok("rollout", "step")
+    waves = ota.ok("rollout", "status", running, "-o", "json").json["waves"]
+    assert [wave["committed"] for wave in waves] == [1, 0]
+    assert assigned(ota) == before
+    assert state(ota) == "PAUSED"
+
+
 def test_rollback_goes_to_the_frozen_release(ota: Ota, running: str, answer: Answer) -> None:
     """``rollback`` names, for exactly the devices that took 2.0.0, what they ran before."""
     ota.ok("rollout", "step")
