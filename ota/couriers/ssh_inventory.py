@@ -173,7 +173,12 @@ def read(data: bytes, source: str) -> Inventory:
         found = Inventory(hosts, hops, document.sites, document.limits)
         _check_defaults(document.defaults)
         _check_ways(found)
-    except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except (
+        msgspec.ValidationError,
+        tomllib.TOMLDecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as e:
         raise Malformed(f"{source}: {e}", subject=source, remedy=f"correct {source}") from e
     except Malformed as e:
         raise Malformed(f"{source}: {e}", subject=source, remedy=f"correct {source}") from e

@@ -171,3 +171,9 @@ def test_keys_that_can_not_be_used(tmp_path: Path, key: str, passphrase: str, co
         keys(tmp_path, WRONG="halibut").of(hop(key, passphrase))
     assert caught.value.code == code
     assert "halibut" not in f"{caught.value}{caught.value.remedy}"
+
+
+def test_endless_nesting_is_named() -> None:
+    """A file that no parser ends is malformed, not a traceback."""
+    with pytest.raises(Malformed, match=r"^ssh\.toml"):
+        read(b"hosts = " + b"[" * 100_000, "ssh.toml")
