@@ -161,11 +161,12 @@ THIEVES: dict[str, Thief] = {
     ),
     "the director's online key": Thief(
         "choose, for any device, among *listed* releases at or above its floor for that component "
-        "and hardware; lift the denial of such a release; withhold, delay or repeat updates, until "
-        "the director root replaces the key",
-        "bring other bytes, other hardware's releases, lower a floor, move a clock, approve, or "
-        "make a rollout succeed",
-        ("test_thief_director_key",),
+        "and hardware; lift the denial of such a release; run *listed* playbooks with values that "
+        "their signed patterns allow; withhold, delay or repeat updates, until the director root "
+        "replaces the key",
+        "bring other bytes, other hardware's releases, other procedures or values, lower a floor, "
+        "move a clock, approve, or make a rollout succeed",
+        ("test_thief_director_key", "test_playbooks"),
     ),
     "the image repository's online key": Thief(
         "withhold new releases, until the root replaces the key",
@@ -182,6 +183,11 @@ THIEVES: dict[str, Thief] = {
         "aim them: no device installs what its director does not assign. With the director's key "
         "as well they can do what the owners can",
         ("test_thief_targets_keyholder",),
+    ),
+    "as many playbooks keyholders as must sign": Thief(
+        "list any procedure",
+        "start it anywhere: a device runs what its director orders; list a release",
+        ("test_playbooks",),
     ),
     "the author's key": Thief(
         "propose", "approve, order", ("test_thief_author_and_approver", "test_self_approval")
