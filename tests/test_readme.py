@@ -205,7 +205,10 @@ def test_walk_through_of_the_three_roles(tmp_path: Path, programs: Path) -> None
         text=True,
     )
     states = [line.split(",")[1] for line in listing.stdout.splitlines()[1:]]
-    assert states == ["COMPLETED", "ROLLED_BACK", "ROLLED_BACK"]
+    assert states == ["COMPLETED", "ROLLED_BACK", "ROLLED_BACK", "COMPLETED"]
+    assert "\nLine 3; do not $(reboot)\n" in out
+    Path("/var/tmp/banner").unlink()
+    assert "not verified by the device" in out
     assert (
         "app/app-3.0.0.bin"
         not in subprocess.run(
