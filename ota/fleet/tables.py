@@ -190,13 +190,23 @@ def _tune_sqlite(engine: sa.Engine) -> None:
 
 
 def _create_file(path: Path) -> None:
+    """Make the file with its mode, unless it is there; one that is there is never opened here.
+
+    SQLite holds POSIX locks, and closing *any* descriptor of a file drops all locks that this
+    process holds on it: another process would then take itself for the last one, remove the
+    write-ahead log under us, and what we commit afterwards would be lost (measured).
+    """
+    if path.exists():
+        return
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+    except FileExistsError:
+        return  # another process was quicker
     except FileNotFoundError as e:
         raise NotFound(
             f"registry: the folder {path.parent} does not exist", subject=str(path)
