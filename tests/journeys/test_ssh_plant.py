@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from simulators.sshd import commands
 from simulators.sshplant import Cells, SshPlant
 
 ONE = "app 1.0.0"
@@ -44,9 +45,14 @@ def frozen(ground: Path, cells: Cells) -> Iterator[SshPlant]:
 
 
 @pytest.fixture
-def plant(frozen: SshPlant) -> SshPlant:
+def plant(frozen: SshPlant) -> Iterator[SshPlant]:
+    """The same plant for each test; looks that a visit has started end before the next one."""
     frozen.thaw()
-    return frozen
+    yield frozen
+    until = time.monotonic() + 60
+    while any(str(frozen.folder) in line for line in commands()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_one_gate_counts_all_couriers(plant: SshPlant) -> None:

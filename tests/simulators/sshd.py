@@ -158,6 +158,15 @@ def free_port() -> int:
         return port
 
 
+def commands() -> list[str]:
+    """Command lines of everything that runs on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
 class Network:
     """Namespaces joined by cables: ``cell`` names hang off the one in the middle.
 

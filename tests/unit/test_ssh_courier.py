@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from simulators.identities import START, Identity, update
-from simulators.sshd import Server
+from simulators.sshd import Server, commands
 from simulators.sshfleet import AGENT, SshFleet
 
 from ota.agent.feeds.spool import SpoolFeed
@@ -201,6 +202,27 @@ def test_the_agents_own_error_is_told(fleet: SshFleet) -> None:
     assert found == "usage: gw-1: gw-1 has no spool to relay for"
 
 
+def test_a_full_disk_over_there(fleet: SshFleet) -> None:
+    """The hint can not be written: named, nothing half-written is left, the neighbour gets its own."""
+    spool = fleet.home("gw-1") / "spool"
+    spool.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(spool)]
+    subprocess.run(words, check=True, timeout=60)
+    try:
+        with contextlib.suppress(OSError), (spool / "full").open("wb", buffering=0) as full:
+            while full.write(b"x" * 4096):
+                pass
+        found = fleet.courier().dispatch(order("gw-1", "gw-2"))
+        assert list(found) == ["gw-1"]
+        assert found["gw-1"].startswith("no-space: gw-1: ")
+        assert (hints(fleet, "gw-1"), hints(fleet, "gw-2")) == ([], [ORDER])
+        (spool / "full").unlink()
+        assert fleet.courier().dispatch(order("gw-1")) == {}
+        assert hints(fleet, "gw-1") == [ORDER]
+    finally:
+        subprocess.run(["umount", "-l", str(spool)], check=True, timeout=60)
+
+
 def test_a_host_that_is_another_device(fleet: SshFleet) -> None:
     """Two rows of the inventory mixed up: refused by the relay there, and no hint is left."""
     one, two = fleet.hosts["gw-1"]["config"], fleet.hosts["gw-2"]["config"]
@@ -366,10 +388,4 @@ def test_a_changed_host_key_is_a_reason(fleet: SshFleet) -> None:
 def test_no_process_is_left_behind(fleet: SshFleet) -> None:
     """After a visit nothing of it runs over there."""
     fleet.courier().dispatch(order("gw-1"))
-    found = subprocess.run(
-        ["pgrep", "-f", f"relay --device gw-1 .*{fleet.home('gw-1')}"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert found.stdout == ""
+    assert [line for line in commands() if str(fleet.home("gw-1")) in line] == []

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from simulators.sshd import Server, fingerprint, keygen
+from simulators.sshd import Server, commands, fingerprint, keygen
 from simulators.sshfleet import SshFleet
 
 from ota.couriers import ssh_run
@@ -295,8 +295,7 @@ def running(word: str) -> bool:
     """Whether a process with this in its command line runs."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
-        found = subprocess.run(["pgrep", "-f", word], check=False, capture_output=True, text=True)
-        if not found.stdout.strip():
+        if not any(word in line for line in commands()):
             return False
         time.sleep(0.05)
     return True
