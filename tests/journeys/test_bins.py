@@ -16,7 +16,7 @@ from simulators.rotation import DEVICES, Stage
 from simulators.signed import NOW, stock_client
 from tuf.api.metadata import Snapshot
 
-from ota import compromised, repostatus, restoring
+from ota import compromised, repostatus, restoring, rotating
 from ota.errors import Busy, NotPermitted, Refusal, Stale
 from ota.release import Releases
 from ota.restoring import Seen
@@ -346,6 +346,53 @@ def test_a_keyholder_who_had_not_signed_leaves_the_bins_alone(four: Stage) -> No
     four.change(*BOTH)
     assert stage_versions(four) == before
     assert four.wanted("gw-2") == APP
+
+
+ROTATIONS = {
+    "a root keyholder": (('"root-2"', '"root-4"'), ("root-1", "root-3")),
+    "the online keys": (('"image-online"', '"image-online-2"'), ("root-1", "root-3")),
+    "who signed targets and bins": (
+        ('["targets-1", "targets-2", "targets-3"]', '["targets-1", "targets-2"]'),
+        ("root-1", "root-3", "targets-1", "targets-2"),
+    ),
+    "the threshold": (
+        ('"targets-3"]\nthreshold = 2', '"targets-3"]\nthreshold = 3'),
+        ("root-1", "root-3", *BOTH, "targets-2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROTATIONS)
+def test_roles_above_the_bins_are_rotated(four: Stage, name: str) -> None:
+    """No moment of it is a refusal, whatever must be signed again below."""
+    edit, signers = ROTATIONS[name]
+    assert four.wanted("gw-1") == APP
+    watching = watched(four)
+    next(watching)
+    four.edit("image.toml", *edit)
+    four.change(*signers)
+    list(watching)
+    assert [four.wanted(d) for d in DEVICES] == [APP] * 3
+    four.place.releases.add(four.place.build("2.0.0"), NOW)
+    four.sign(*[name for name in signers if name.startswith("targets")] or BOTH)
+    four.place.releases.publish(NOW)
+    assert releases(four) == ALL | {"2.0.0"}
+    assert [four.wanted(d) for d in DEVICES] == [APP] * 3
+
+
+def test_stolen_online_keys_are_replaced_above_the_bins(four: Stage) -> None:
+    """What the thief wound forward is forgotten; names that are no more stay listed."""
+    lay_out(four, 4, 2)
+    four.wind(layout.image_metadata, four.place.keys["image-online"])
+    assert four.wanted("gw-1") == APP
+    before = set(listed(four))
+    four.edit("image.toml", '"image-online"', '"image-new"')
+    four.place.repos.change(NOW, "image", salvage=True)
+    four.sign("root-1", "root-3")
+    rotating.recover(four.place.repos, "image", NOW)
+    assert set(listed(four)) == before >= {f"app.-{n}" for n in range(4)}
+    assert [four.wanted(d) for d in DEVICES] == [APP] * 3
+    assert releases(four) == ALL
 
 
 # -- suspects, restores, removal ---------------------------------------------------------------
