@@ -159,7 +159,7 @@ def _socket(hop: Hop, via: paramiko.Transport | None, limits: Limits) -> socket.
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except paramiko.ChannelException as e:
         raise _unreachable(hop, f"the hop before it says: {e.text or e.code}") from e
-    except (OSError, EOFError, paramiko.SSHException) as e:
+    except (OSError, EOFError, UnicodeError, paramiko.SSHException) as e:
         # the library keeps one failure for all channels: another thread may have taken ours
         told = "the hop before it could not connect" if via is not None else _why(e)
         raise _unreachable(hop, told) from e

@@ -217,11 +217,12 @@ def _serve(front: socket.socket, says: bytes | None) -> None:
 
 
 def test_nobody_there(fleet: SshFleet, far: Server) -> None:
-    """A refused connection, and a name that nobody has."""
+    """A refused connection, a name that nobody has, and names that nobody can have."""
     fleet.join("d", far, port=1)
     assert fails(fleet).code == "ssh-unreachable"
-    fleet.join("d", far, address="no-such-host.invalid")
-    assert fails(fleet).code == "ssh-unreachable"
+    for address in ("no-such-host.invalid", "no..name", "x" * 80):
+        fleet.join("d", far, address=address)
+        assert fails(fleet).code == "ssh-unreachable"
 
 
 # -- commands --------------------------------------------------------------------------------------
