@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from simulators.plant import Gateway, Plant
 from simulators.thief import Thief, only, says
-from simulators.threats import Remembered, honest, ordered, threat, unchanged
-from tuf.api.metadata import Timestamp
+from simulators.threats import ONE, Remembered, honest, ordered, recover, threat, unchanged
+from tuf.api.metadata import Signed, Timestamp
 
 from signing import strict
 
@@ -79,3 +79,27 @@ def test_a_signed_time_that_is_none(plant: Plant, issued: object) -> None:
         return
     with threat(plant, "metadata-malformed"):
         thief.publish("a", [], only(Timestamp, says(issued=issued)))
+
+
+@pytest.mark.parametrize("days", [200, 400])
+def test_both_at_once(plant: Plant, days: int) -> None:
+    """Clock and key together move the floor, as far as the director's root lasts and no further."""
+    gateway = plant["a"]
+    gateway.look()
+    earlier, gateway.skew = floor(gateway), timedelta(days=days)
+    false = plant.now() + gateway.skew
+
+    def lie(signed: Signed) -> None:
+        signed.expires = false + timedelta(days=1000)
+        says(issued=strict.stamp(false))(signed)
+
+    Thief(plant).publish("a", [], lie)
+    gateway.look()
+    gateway.skew = timedelta(0)
+    assert gateway.running == ONE
+    if days > 365:
+        assert (floor(gateway), gateway.codes) == (earlier, ["stale"])
+        recover(plant, "director")
+        honest(plant)
+    else:
+        assert abs(floor(gateway) - false) < timedelta(hours=1)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 
 import pytest
+from simulators.lies import DAMAGE
 from simulators.plant import Plant
 from simulators.thief import put
 from simulators.threats import TWO, contents, files, honest, ordered, restore, sees, threat
@@ -45,7 +46,6 @@ def test_it_can_freeze_until_the_frozen_expires(plant: Plant) -> None:
 
 def test_it_can_replay_an_order_that_nobody_saw_withdrawn(plant: Plant) -> None:
     """Until the order's timestamp expires, three days as shipped; operators count who is exposed."""
-    kept = shutil.copytree(plant.store, plant.folder / "kept")
     rollout = ordered(plant)
     live = shutil.copytree(plant.store, plant.folder / "live")
     plant.wiring.campaign.pause(rollout, plant.now())
@@ -53,7 +53,6 @@ def test_it_can_replay_an_order_that_nobody_saw_withdrawn(plant: Plant) -> None:
     restore(plant.store, live)
     plant["a"].look()
     assert plant["a"].running == TWO, "signed for it, listed, and not yet expired"
-    shutil.rmtree(kept)
 
 
 # -- can not -------------------------------------------------------------------------------------
@@ -61,11 +60,10 @@ def _bytes(plant: Plant) -> None:
     put(plant.store / IMAGE, b"app evil!")
 
 
-def _one_bit(what: str) -> Callable[[Plant], None]:
+def _one_byte(what: str) -> Callable[[Plant], None]:
     def lie(plant: Plant) -> None:
         file = files(plant)[what]
-        data = file.read_bytes()
-        put(file, data.replace(b'"version":', b'"version" :', 1)[: len(data)])
+        put(file, DAMAGE["version-flipped"](file.read_bytes()))
 
     return lie
 
@@ -87,8 +85,8 @@ def _yesterday(plant: Plant) -> None:
 
 WISHES: dict[str, tuple[str, Callable[[Plant], None]]] = {
     "make a device install other bytes": ("image-mismatch", _bytes),
-    "change what is listed": ("metadata-mismatch", _one_bit("image app")),
-    "change what is ordered": ("metadata-mismatch", _one_bit("director targets")),
+    "change what is listed": ("metadata-mismatch", _one_byte("image app")),
+    "change what is ordered": ("metadata-mismatch", _one_byte("director targets")),
     "give it another device's orders": ("metadata-rollback", _theirs),
     "name new keyholders": ("metadata-malformed", _root),
     "go back in versions": ("metadata-rollback", _yesterday),
