@@ -22,6 +22,9 @@ COMMANDS: dict[str, Words] = {
     "start": lambda f, _: ("rollout", "start", f),
     "repo import": lambda f, _: ("repo", "import", f),
     "key import": lambda f, _: ("key", "import", "kx", "--public", f),
+    "playbook lint": lambda f, _: ("playbook", "lint", f),
+    "playbook sign": lambda f, _: ("playbook", "sign", f, "--key", "targets-1"),
+    "infra render": lambda f, _: ("infra", "render", "--values", f),
 }
 """Command -> its words for a wrong file; the second path is a good enrolment."""
 FILES: dict[str, bytes] = {
