@@ -12,6 +12,7 @@ from simulators.mutations import budget, damaged, dumps, mutated
 
 from ota.couriers import relay_answer
 from ota.errors import Outage, Refusal
+from ota.playbook import told
 from signing import strict
 
 DEVICE = "press-07"
@@ -59,8 +60,8 @@ def test_mutated(body: Any) -> None:
     written = dumps(body)
     found = answered(written)
     assert found is None or {d for _, d in found.reports} <= {REPORT}
-    told = relay_answer.failed(written, DEVICE, OTHER)
-    assert str(told).isprintable()
+    error = relay_answer.failed(written, DEVICE, OTHER)
+    assert str(error).isprintable()
 
 
 @budget(0.7)
@@ -69,3 +70,30 @@ def test_damaged_bytes(data: bytes) -> None:
     """Cut off, with a banner before it, not text."""
     answered(data)
     assert relay_answer.failed(data, DEVICE, OTHER).subject in {"", DEVICE}
+
+
+TOLD = (
+    b"noise\nota-step write done - 0 - 0\nota-step look failed exit 9 "
+    + b"a" * 64
+    + b" 9\nup 3 days\nota-step last skipped unless 0 - 0\n"
+)
+
+
+@budget(0.7)
+@given(damaged(TOLD, others=b"ota-step x done - 9999999 - 999999999\n\x1b[2J\xff") | st.binary())
+def test_what_a_rendered_playbook_tells(data: bytes) -> None:
+    """Steps that were told, in order, printable; never more than a playbook has."""
+    found = told.read(data)
+    assert len(found) <= 65
+    assert all(step.name.encode() in data for step in found)
+    assert all(c.isprintable() or c in "\n\t" for step in found for c in step.output)
+
+
+def test_the_example_tells_three_steps() -> None:
+    """What the examples begin with."""
+    found = [(s.name, s.outcome, s.output) for s in told.read(TOLD)]
+    assert found == [
+        ("write", "done", ""),
+        ("look", "failed", "up 3 days"),
+        ("last", "skipped", ""),
+    ]

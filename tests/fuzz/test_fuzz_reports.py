@@ -24,7 +24,7 @@ from ota.fleet import exchange, recording, tables
 from ota.fleet.registry import Registry, _device
 from ota.ports import Received
 from signing import statement
-from signing.report import ComponentState, Versions, read
+from signing.report import ComponentState, StepState, Versions, read
 
 DEVICE, OTHER = Identity("gw-1"), Identity("gw-2")
 NOW = START + timedelta(minutes=1)
@@ -45,6 +45,18 @@ BODY = msgspec.to_builtins(
         detail="activated",
         health="healthy",
         hint="ota-app-2-x7k2m9-u1-w0-b0",
+        steps=(
+            StepState(name="restart", outcome="done"),
+            StepState(
+                name="look",
+                outcome="failed",
+                code="exit",
+                detail="1",
+                output="up 3 days\n",
+                output_sha256="a" * 64,
+                output_length=10,
+            ),
+        ),
     )
 )
 ENVELOPE = DEVICE.sign(BODY)
