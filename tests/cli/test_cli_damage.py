@@ -65,6 +65,8 @@ def test_a_damaged_file_is_named(ota: Ota, name: str, how: str) -> None:
         path.write_bytes(good)
     assert all(_names(path, text) for text in said), [t for t in said if not _names(path, t)]
     may_be_silent = name.startswith(("state/seen", "repo-metadata/keyholders"))
+    if how == "flipped" and path.suffix == ".toml":  # another letter can be another sound policy
+        may_be_silent = True
     assert said or may_be_silent or (name, how) == ("ota.toml", "emptied")
     for words in COMMANDS[3:]:
         assert ota.ok(*words).out == EXPECTED[words]
