@@ -107,10 +107,11 @@ def test_jobs_from_the_first_to_one_that_goes_back(gateway: Gateway) -> None:
         assert gateway.ended() == "SUCCEEDED"
         assert device.slot.read_bytes() == b"one"
         # an attacker edits the next job's document: refused, signed, nothing changes
-        device.ship("app/app-2.bin", b"two", order=SECOND)
         gateway.give(SECOND, hint(SECOND).replace(b'"schema"', b'"run":"curl evil","schema"'))
         assert gateway.ended(SECOND) == "REJECTED"
         assert gateway.job(SECOND).details["code"] == "hint-malformed"
+        assert device.slot.read_bytes() == b"one"
+        device.ship("app/app-2.bin", b"two", order=SECOND)
         # an attacker makes up an order: the director knows nothing of it
         gateway.give("ota-app-9-zzzzzz-u1-w0-b0")
         assert gateway.ended("ota-app-9-zzzzzz-u1-w0-b0") == "FAILED"

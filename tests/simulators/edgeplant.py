@@ -30,6 +30,9 @@ visit_max = 1.0
 class EdgePlant(SshPlant):
     """See the module. ``ssm`` outlives a plant's freezing, as AWS would."""
 
+    first = ""
+    """The rollout that all took before the tests."""
+
     def __init__(
         self, folder: Path, cells: Cells, ssm: FakeSsm, devices: Sequence[str] = ()
     ) -> None:
