@@ -65,7 +65,7 @@ class FolderBench:
 
     def spool(self, device: str) -> Path:
         """The folder."""
-        raise NotImplementedError
+        raise NotImplementedError  # every bench has a place of its own; none is run as this class
 
     def hints(self, device: str) -> list[str]:
         return sorted(p.stem for p in (self.spool(device) / "orders").glob("[!.]*.json"))
