@@ -37,6 +37,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = itertools.count()
+        self.waits: list[float] = []
         (folder / "w").mkdir()
         self._place = Signed(folder / "w").created()
         self._release: Release = self._place.released("1.0.0")
@@ -62,9 +63,11 @@ class Bench:
     def installing(self) -> float:
         """A first look that finds one release."""
         room = self._room()
-        began = time.perf_counter()
-        cycle = room.cycle(UNKNOWN, NOW)
-        seconds = time.perf_counter() - began
+        with figures.disk_waits() as found:
+            began = time.perf_counter()
+            cycle = room.cycle(UNKNOWN, NOW)
+            seconds = time.perf_counter() - began
+        self.waits.append(sum(found))
         assert len(cycle.wanted) == 1, cycle.held
         return seconds
 
@@ -106,7 +109,10 @@ def measure(folder: Path, runs: int) -> list[Figure]:
     idle, stock_idle = bench.idle(), bench.stock_idle()
     figures.in_turn(3, idle, stock_idle, bench.installing, bench.stock_installing)  # warm up
     ours, theirs = figures.in_turn(runs, idle, stock_idle)
+    bench.waits.clear()
     first, stock_first = figures.in_turn(runs, bench.installing, bench.stock_installing)
+    waits = bench.waits
+    busy = [whole - wait for whole, wait in zip(first, waits, strict=True)]
     peer = "python-tuf's Updater on one repository"
     return [
         Figure("idle cycle, both repositories", figures.median(ours) * 1000, "ms"),
@@ -119,6 +125,8 @@ def measure(folder: Path, runs: int) -> list[Figure]:
             bound=2.2,
             peer=peer,
         ),
+        Figure("of it, waiting for the disk", figures.median(waits) * 1000, "ms"),
+        Figure("the rest / one refresh and look-up", figures.ratio(busy, stock_first), "x", 2.2),
     ]
 
 

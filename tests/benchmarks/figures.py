@@ -14,13 +14,16 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [p for p in (str(ROOT), str(ROOT / "tests")) if p not in sys.path]
+
+from signing import durable  # noqa: E402 - the tree must be on the path first
 
 Direction = Literal["at most", "at least"]
 
@@ -98,3 +101,25 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 median = statistics.median
+
+
+@contextmanager
+def disk_waits() -> Iterator[list[float]]:
+    """Seconds for which our side waits for syncs while this is entered, one entry a wait."""
+    found: list[float] = []
+    parts = ("_sync_all", "sync_folder")
+    honest = {name: getattr(durable, name) for name in parts}
+
+    def timed_part(work: Callable[[Any], None]) -> Callable[[Any], None]:
+        def inner(argument: Any) -> None:
+            found.append(timed(lambda: work(argument)))
+
+        return inner
+
+    for name, work in honest.items():
+        setattr(durable, name, timed_part(work))
+    try:
+        yield found
+    finally:
+        for name, work in honest.items():
+            setattr(durable, name, work)
