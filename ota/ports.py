@@ -1,6 +1,6 @@
 """The Protocols between use cases and adapters. Few methods, in the caller's words.
 
-Use cases and adapters never import each other; ``ota/wiring.py`` introduces them. One contract
+Use cases and adapters never import each other; ``ota/wiring/wiring.py`` introduces them. One contract
 suite per port (``tests/contract/``) runs on every adapter.
 """
 
@@ -17,8 +17,8 @@ from securesystemslib.signer import Key
 from signing.edition import Upload
 from signing.errors import OtaError, Refusal
 from signing.plan import Approvers, Authorisation
-from signing.playbook_run import Assigned
-from signing.playbook_target import PlaybookTarget
+from signing.playbooks.run import Assigned
+from signing.playbooks.target import PlaybookTarget
 from signing.release import Release
 from signing.report import ComponentState, Report
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ota import settings, shipped
+from ota import shipped
 from ota.errors import NotPermitted
+from ota.settings import settings
 from signing import durable
 
 IGNORE = """\

@@ -12,7 +12,7 @@ from signing import strict
 from signing.assignment import Assignment
 from signing.errors import Refusal
 from signing.plan import Authorisation, DeviceRow, Plan
-from signing.playbook_run import Assigned, PlaybookRun
+from signing.playbooks.run import Assigned, PlaybookRun
 from signing.release import Release
 
 _TAIL = re.compile(r"(?P<kind>[ur])(?P<attempt>[0-9]{1,6})-w(?P<wave>[0-9]{1,6})-b[0-9]{1,9}")

@@ -22,7 +22,7 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
 from signing import bins, layout, strict
-from signing.client import TufClient
+from signing.client.workflow import TufClient
 from signing.edition import Edition, Upload
 from signing.errors import Stale
 from signing.repository import (

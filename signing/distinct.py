@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets
 
-from signing.client_errors import translated
+from signing.client.errors import translated
 from signing.errors import Refusal
 
 

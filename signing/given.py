@@ -23,7 +23,7 @@ import msgspec
 from tuf.api.metadata import Root
 
 from signing import durable, strict
-from signing.ceremony import Pending
+from signing.changes.ceremony import Pending
 from signing.errors import Malformed, NotPermitted
 
 _LIMIT = 64 * 1024 * 1024

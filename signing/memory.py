@@ -19,8 +19,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from signing import bins, durable, rootfile
-from signing.client import TufClient
-from signing.client_cache import Folder
+from signing.client.cache import Folder
+from signing.client.workflow import TufClient
 from signing.errors import Malformed
 
 

@@ -25,7 +25,7 @@ from signing import statement, strict
 from signing.enrolment import key_from_dict, key_to_dict
 from signing.errors import Malformed, NeedsHuman, NotPermitted, Refusal
 from signing.layout import PLAYBOOKS
-from signing.playbook_target import PlaybookTarget
+from signing.playbooks.target import PlaybookTarget
 from signing.release import Release
 
 Scope = Literal["rollout"]

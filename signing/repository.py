@@ -32,7 +32,7 @@ from tuf.api.metadata import (
 from tuf.api.serialization.json import CanonicalJSONSerializer, JSONSerializer
 
 from signing import bins, layout, strict
-from signing.client import TufClient
+from signing.client.workflow import TufClient
 from signing.edition import Reader
 from signing.errors import Busy, Outage, Refusal
 from signing.memory import Memory

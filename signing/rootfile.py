@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from signing.client import TufClient
+from signing.client.workflow import TufClient
 from signing.errors import Refusal
 
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)

@@ -39,7 +39,7 @@ from ota.couriers import ssh_inventory  # noqa: E402 - the same
 from ota.couriers.iot_calls import CALLS  # noqa: E402 - the same
 from ota.infra import render, stacks, values  # noqa: E402 - the same
 from ota.rollout import states as rollout_states  # noqa: E402 - the same
-from ota.settings_couriers import IotJobsSettings  # noqa: E402 - the same
+from ota.settings.couriers import IotJobsSettings  # noqa: E402 - the same
 from signing import errors  # noqa: E402 - the same
 from signing.refusals import REFUSALS  # noqa: E402 - the same
 

@@ -29,7 +29,6 @@ import pytest
 import readme_sections
 import typer
 
-from ota import settings
 from ota.agent import build as agent_build
 from ota.agent import config as agent_config
 from ota.agent import feeds as agent_feeds
@@ -38,6 +37,7 @@ from ota.agent.main import parser
 from ota.cli.app import app
 from ota.errors import OtaError
 from ota.rollout import spec
+from ota.settings import settings
 from signing import policy
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,7 +16,7 @@ import pytest
 from simulators.sshd import USER, Network
 
 from ota.quickstart import stage
-from ota.release import Build
+from ota.repositories.release import Build
 from tests import test_readme
 
 PORT = 2222

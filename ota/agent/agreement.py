@@ -19,13 +19,14 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile, Targets
 
 from ota.agent.verdict import WantedRun
-from signing import bins, playbook_target
+from signing import bins
 from signing.assignment import Assignment
-from signing.client import Found, TufClient
+from signing.client.workflow import Found, TufClient
 from signing.errors import Malformed, Outage, Refusal, Stale
-from signing.playbook import Playbook
-from signing.playbook_run import Assigned, PlaybookRun
-from signing.playbook_target import PlaybookTarget
+from signing.playbooks import target as playbook_target
+from signing.playbooks.playbook import Playbook
+from signing.playbooks.run import Assigned, PlaybookRun
+from signing.playbooks.target import PlaybookTarget
 from signing.release import Release, split_path
 
 _CHUNK = 4 * 1024 * 1024

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from ota.agent.report import Reporter
 from ota.agent.state import State
 from ota.agent.verdict import Cycle
-from signing.playbook_run import PlaybookRun
+from signing.playbooks.run import PlaybookRun
 
 MOST = 32
 """Hints that are kept for an answer; older ones get none."""

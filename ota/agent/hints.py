@@ -22,8 +22,9 @@ from typing import Literal
 
 import msgspec
 
-from signing import playbook, strict
+from signing import strict
 from signing.errors import Malformed, Refusal
+from signing.playbooks import playbook
 
 LIMIT = 4096
 """Largest hint in bytes."""

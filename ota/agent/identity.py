@@ -3,7 +3,7 @@
 It is stored unencrypted, mode 0600 in a folder of mode 0700: a passphrase beside it would
 protect nothing on a device that must start unattended. The stronger form is a key on a PKCS#11
 token, or in a TPM with such a library, made there by the device's owner and named by
-``[identity]`` of agent.toml (``signing/keys_hsm.py``). The key signs reports and the enrolment,
+``[identity]`` of agent.toml (``signing/keys/hsm.py``). The key signs reports and the enrolment,
 and nothing else (one key, one purpose).
 """
 
@@ -83,7 +83,7 @@ def check(folder: Path, config: IdentityConfig = IN_FILE) -> None:
 
 
 def _on_token(config: IdentityConfig) -> Signer:
-    from signing.keys_hsm import HsmSource  # noqa: PLC0415 - only for keys on tokens
+    from signing.keys.hsm import HsmSource  # noqa: PLC0415 - only for keys on tokens
 
     rest = config.key.removeprefix(ON_TOKEN)
     source = HsmSource(rest, lambda: secret.read(config.pin, "identity.pin"), os.environ)

@@ -1,7 +1,7 @@
 """``ota-agent tuf``: the agent's own TUF client on any repository of specification 1.0.
 
 For diagnosing a repository by hand, and for conformance suites. It is the same client
-(``signing/client.py``), the same bounded transfers and the same hashing as in a cycle. Two
+(``signing/client/workflow.py``), the same bounded transfers and the same hashing as in a cycle. Two
 things follow the specification instead of the device's stricter rules: every verified role is
 kept at once (5.4.5, 5.5.7, 5.6.6), and a timestamp of the same version with other content is
 discarded without an error (5.4.3.1).
@@ -32,7 +32,7 @@ from ota.agent import agreement
 from ota.agent.download import DownloadLimits, small
 from ota.agent.transfer import Source, copy
 from signing import durable, strict
-from signing.client import TufClient
+from signing.client.workflow import TufClient
 from signing.errors import Malformed, Misuse, NotFound, OtaError, Outage, Refusal
 
 _LIMITS = DownloadLimits()

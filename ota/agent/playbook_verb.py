@@ -27,7 +27,7 @@ from ota.agent.state import State
 from signing import strict
 from signing.errors import Busy, Malformed, Misuse, StillRunning
 from signing.layout import PLAYBOOKS
-from signing.playbook import named, path_of
+from signing.playbooks.playbook import named, path_of
 
 _TICK = 0.5
 _T = TypeVar("_T")

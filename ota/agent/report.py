@@ -26,7 +26,7 @@ from ota.ports import Feed
 from signing import statement, strict
 from signing.assignment import Assignment
 from signing.errors import OtaError, Outage, Refusal, Stale
-from signing.playbook_run import Assigned, PlaybookRun
+from signing.playbooks.run import Assigned, PlaybookRun
 from signing.report import Event, Outcome, Report, StepState, UpdateState, Versions
 
 _DETAIL = 400

@@ -32,12 +32,12 @@ from ota.agent.trustfolder import TrustFolder
 from ota.agent.verdict import Cycle, Held, Known, Wanted, WantedRun
 from signing import bins, distinct, strict
 from signing.assignment import Assignment
-from signing.client import Fetch, Found, TufClient
-from signing.client_stored import check_stored
+from signing.client.stored import check_stored
+from signing.client.workflow import Fetch, Found, TufClient
 from signing.errors import Malformed, OtaError, Outage, Refusal
 from signing.layout import PLAYBOOKS
-from signing.playbook import Playbook
-from signing.playbook_run import Assigned, PlaybookRun, read_assigned
+from signing.playbooks.playbook import Playbook
+from signing.playbooks.run import Assigned, PlaybookRun, read_assigned
 from signing.release import Release
 from signing.report import Versions
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from signing.assignment import Assignment
 from signing.errors import OtaError
-from signing.playbook_run import Assigned, PlaybookRun
-from signing.playbook_target import PlaybookTarget
+from signing.playbooks.run import Assigned, PlaybookRun
+from signing.playbooks.target import PlaybookTarget
 from signing.release import Release
 from signing.report import Versions
 

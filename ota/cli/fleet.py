@@ -16,8 +16,8 @@ from ota.errors import Misuse, OtaError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ota.joining import Joined
     from ota.ports import Device
+    from ota.repositories.joining import Joined
     from signing.report import ComponentState
 
 app = typer.Typer(name="fleet", no_args_is_help=True, help="Devices, labels and identity keys.")

@@ -11,7 +11,7 @@ from ota.cli import inputs
 from ota.cli import session as sessions
 
 if TYPE_CHECKING:
-    from ota.keyring import Holder
+    from ota.repositories.keyring import Holder
 
 app = typer.Typer(name="key", no_args_is_help=True, help="Keys of the keyholders.")
 

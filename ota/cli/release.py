@@ -15,7 +15,7 @@ from ota.cli.repo.noun import ended
 from ota.errors import Misuse
 
 if TYPE_CHECKING:
-    from ota.release import Listed
+    from ota.repositories.release import Listed
     from signing.release import Release
 
 app = typer.Typer(name="release", no_args_is_help=True, help="Releases: what may run.")
@@ -60,7 +60,7 @@ def add(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only describe it.")] = False,
 ) -> None:
     """Describe a build and list it in the waiting change of the image repository."""
-    from ota.release import Build  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories.release import Build  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
     _check_publish(sign, publish=publish)

@@ -24,7 +24,7 @@ from ota.errors import NotFound, NotPermitted
 from signing import strict
 
 if TYPE_CHECKING:
-    from ota.wiring import Wiring
+    from ota.wiring.wiring import Wiring
 
 
 class Format(StrEnum):
@@ -51,8 +51,8 @@ class Session:
     @cached_property
     def wiring(self) -> Wiring:
         """Use cases of this workspace; ``NotFound`` when it is none."""
-        from ota import settings  # noqa: PLC0415 - `ota --help` stays quick
-        from ota.wiring import Wiring  # noqa: PLC0415 - the same
+        from ota.settings import settings  # noqa: PLC0415 - `ota --help` stays quick
+        from ota.wiring.wiring import Wiring  # noqa: PLC0415 - the same
 
         return Wiring(settings.load(self.workspace, os.environ), ask_secret, now)
 

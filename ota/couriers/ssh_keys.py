@@ -23,7 +23,7 @@ from ota.couriers.ssh_inventory import Hop
 from ota.errors import NotFound, NotPermitted
 
 Secret = Callable[[str, str], bytes]
-"""``secret(reference, where)`` -> the bytes of ``env:`` or ``file:``; see ``ota/settings.py``."""
+"""``secret(reference, where)`` -> the bytes of ``env:`` or ``file:``; see ``ota/settings/settings.py``."""
 
 
 class Keys:

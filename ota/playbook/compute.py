@@ -17,7 +17,7 @@ from jinja2 import StrictUndefined, TemplateError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ota.errors import Malformed
-from signing.playbook import Playbook
+from signing.playbooks.playbook import Playbook
 
 _FILTERS: Final = ("lower", "upper", "trim", "replace", "int", "length")
 _SAFE: Final = (

@@ -16,14 +16,15 @@ from datetime import datetime
 
 from ota.errors import NotFound, NotPermitted, Refusal
 from ota.ports import ArtifactStore
-from ota.publishing import Progress
-from ota.repo import Repositories, Signed
-from signing import layout, playbook_target
-from signing.ceremony import Pending
-from signing.image import Image
+from ota.repositories.publishing import Progress
+from ota.repositories.repo import Repositories, Signed
+from signing import layout
+from signing.changes.ceremony import Pending
+from signing.image.repository import Image
 from signing.layout import PLAYBOOKS
-from signing.playbook import LIMIT, Playbook
-from signing.playbook_target import PlaybookTarget
+from signing.playbooks import target as playbook_target
+from signing.playbooks.playbook import LIMIT, Playbook
+from signing.playbooks.target import PlaybookTarget
 
 InUse = Callable[[str], list[str]]
 """Target path -> reasons why it can not be taken off; empty when it can (rule 9)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ota.playbook import compute
-from signing.playbook import Check, Exec, Playbook, Service, Step
+from signing.playbooks.playbook import Check, Exec, Playbook, Service, Step
 
 
 def findings(playbook: Playbook) -> list[str]:

@@ -20,8 +20,8 @@ from typing import Any, Final
 from ota.errors import Malformed
 from ota.playbook import shell
 from signing import strict
-from signing.playbook import Playbook, Step
-from signing.playbook_values import Parameter
+from signing.playbooks.playbook import Playbook, Step
+from signing.playbooks.values import Parameter
 
 UNVERIFIED: Final = "not verified by the device"
 SSM_LIMIT: Final = 64 * 1024
@@ -47,7 +47,7 @@ class Rendered:
         return strict.digest(self.text.encode())
 
     def stdin(self, values: Mapping[str, str]) -> bytes:
-        """Values, one a line; they hold no newline (``signing/playbook_values.py``)."""
+        """Values, one a line; they hold no newline (``signing/playbooks/values.py``)."""
         return "".join(f"{values[name]}\n" for name in self.names).encode()
 
 

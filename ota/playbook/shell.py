@@ -21,8 +21,8 @@ from typing import Final
 
 from ota.errors import Malformed
 from ota.playbook import shell_words as words
-from signing import playbook_values
-from signing.playbook import (
+from signing.playbooks import values as playbook_values
+from signing.playbooks.playbook import (
     FILE,
     Check,
     Collect,
@@ -33,7 +33,7 @@ from signing.playbook import (
     Service,
     Step,
 )
-from signing.playbook_values import Parameter, Reference
+from signing.playbooks.values import Parameter, Reference
 
 OUTPUT: Final = 12 * 1024
 """Bytes of what one ``collect`` printed that are told."""

@@ -28,10 +28,11 @@ Words that a file may leave out get their usual value here, once, and stand in w
 
 from __future__ import annotations
 
-from ota import strict_yaml, typed_yaml
 from ota.errors import Malformed
-from signing import playbook as playbooks
-from signing.playbook import Check, File, Package, Playbook, Step
+from ota.yaml import strict as strict_yaml
+from ota.yaml import typed as typed_yaml
+from signing.playbooks import playbook as playbooks
+from signing.playbooks.playbook import Check, File, Package, Playbook, Step
 
 _DEFAULTS: typed_yaml.Defaults = {
     Playbook: {"schema": 1, "roads": ("agent", "native")},

@@ -24,7 +24,7 @@ from ota.quickstart import program
 from ota.quickstart.attacks import EXPECTED, Attack, Attacker
 from ota.quickstart.devices import HARDWARE, Devices
 from ota.quickstart.stage import Stage, now
-from ota.release import Build
+from ota.repositories.release import Build
 
 LEAST = 10
 WAVES: tuple[dict[str, Any], ...] = (

@@ -19,7 +19,7 @@ from typing import Any
 from ota.quickstart.demo import Show, summary
 from ota.quickstart.devices import HARDWARE, Devices
 from ota.quickstart.stage import Stage
-from ota.release import Build
+from ota.repositories.release import Build
 
 _WAVES = ({"name": "canary", "count": 1}, {"name": "rest", "rest": True, "allow_empty": True})
 

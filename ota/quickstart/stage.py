@@ -22,10 +22,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ota import settings, workspace
+from ota import workspace
 from ota.errors import NotPermitted, StillRunning
-from ota.release import Build
-from ota.wiring import Wiring
+from ota.repositories.release import Build
+from ota.settings import settings
+from ota.wiring.wiring import Wiring
 from signing import durable
 
 ONLINE = ("image-online", "director-online")

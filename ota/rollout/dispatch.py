@@ -23,7 +23,7 @@ from ota.rollout.replay import RolloutView
 from signing import strict
 from signing.assignment import Assignment
 from signing.plan import Authorisation, Plan, PlannedPlaybook
-from signing.playbook_run import Assigned, PlaybookRun
+from signing.playbooks.run import Assigned, PlaybookRun
 
 
 @dataclass

@@ -14,7 +14,7 @@ from ota.rollout.dispatch import Dispatcher, Handed
 from ota.rollout.orders import OrderKind
 from ota.rollout.states import State
 from signing.plan import Authorisation, DeviceRow
-from signing.playbook_target import PlaybookTarget
+from signing.playbooks.target import PlaybookTarget
 from signing.release import Release
 
 

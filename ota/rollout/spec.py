@@ -35,10 +35,11 @@ from typing import Literal
 
 import msgspec
 
-from ota import strict_yaml, yaml_values
 from ota.rollout import spec_values as values
 from ota.rollout.spec_values import When
-from ota.strict_yaml import Node
+from ota.yaml import strict as strict_yaml
+from ota.yaml import values as yaml_values
+from ota.yaml.strict import Node
 from signing.plan import Gate, Limits
 
 By = Literal["count", "percent", "select", "devices", "rest"]

@@ -13,10 +13,10 @@ from typing import Literal
 from ota.errors import Malformed
 from ota.fleet import selectors
 from ota.fleet.entries import check_key
-from ota.strict_yaml import Node
-from ota.yaml_values import DURATION, duration, identifier, scalar
-from signing import playbook as playbooks
+from ota.yaml.strict import Node
+from ota.yaml.values import DURATION, duration, identifier, scalar
 from signing import strict
+from signing.playbooks import playbook as playbooks
 from signing.release import split_path
 
 When = int | datetime

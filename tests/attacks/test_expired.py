@@ -11,7 +11,7 @@ from simulators.thief import ImageThief, Thief, next_root, only
 from simulators.threats import ROOTS, ordered, threat
 from tuf.api.metadata import Signed, Snapshot, Targets, Timestamp
 
-from ota.opened import Repository
+from ota.repositories.opened import Repository
 
 KINDS: dict[str, type[Any]] = {"timestamp": Timestamp, "snapshot": Snapshot, "targets": Targets}
 

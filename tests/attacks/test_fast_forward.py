@@ -24,7 +24,7 @@ from simulators.threats import (
 )
 from tuf.api.metadata import Signed
 
-from ota.opened import Repository
+from ota.repositories.opened import Repository
 
 
 def wound(signed: Signed) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from simulators.signed import NOW, Signed
 
-from ota.catalogue import StoreCatalogue
+from ota.repositories.catalogue import StoreCatalogue
 from signing.errors import Outage, Refusal
 
 

@@ -9,7 +9,7 @@ from simulators.thief import ImageThief, next_root
 from simulators.threats import ROOTS, ordered, threat
 from tuf.api.metadata import Root, Targets
 
-from ota.opened import Repository
+from ota.repositories.opened import Repository
 from signing import strict
 
 THEIRS = {"director": "targets-1", "image": "director-online"}

@@ -28,7 +28,7 @@ import figures
 from figures import ROOT, Figure
 
 from ota.quickstart.stage import Stage, now
-from ota.release import Build
+from ota.repositories.release import Build
 
 HARDWARE = "gw-rev-b"
 MEMORY = """

@@ -38,9 +38,9 @@ from ota.agent.verdict import Known, Wanted
 from ota.couriers import spool_tree
 from ota.couriers.spool import Spool
 from ota.fleet.registry import Registry
-from ota.publishing import Publisher
 from ota.quickstart.stage import Stage, now
-from ota.release import Build
+from ota.repositories.publishing import Publisher
+from ota.repositories.release import Build
 from ota.rollout.journal import SqlJournal
 from ota.stores.directory import DirectoryStore
 from signing import durable, layout, report, statement, strict

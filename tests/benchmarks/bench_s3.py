@@ -74,7 +74,7 @@ def running() -> Iterator[dict[str, str]]:
 def workspace(folder: Path, image: Path) -> Path:
     """A workspace whose store is the bucket, with one signed release that waits."""
     from ota.quickstart.stage import SIGN_RELEASES, Stage, now  # noqa: PLC0415 - see main
-    from ota.release import Build  # noqa: PLC0415 - the same
+    from ota.repositories.release import Build  # noqa: PLC0415 - the same
     from ota.stores.s3 import S3Store  # noqa: PLC0415 - the same
     from ota.stores.s3_bucket import Place  # noqa: PLC0415 - the same
 

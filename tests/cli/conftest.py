@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from ota import settings
 from ota.cli import session as sessions
 from ota.cli.app import run
-from ota.wiring import Wiring
+from ota.settings import settings
+from ota.wiring.wiring import Wiring
 from signing import strict
 from signing.assignment import Assignment
 from signing.report import ComponentState, Slot, UpdateState, Versions
@@ -196,7 +196,7 @@ def answer(ota: Ota, template: Path) -> Callable[..., None]:
     counters: dict[str, int] = {}
 
     def report(outcome: str = "committed", *devices: str, code: str = "") -> None:
-        wiring = ota.wiring()
+        wiring = ota.wiring.wiring()
         for device in devices or DEVICES:
             state = wiring.desk.state(device)
             for assigned in state.assignments.values():

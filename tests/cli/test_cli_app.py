@@ -173,7 +173,7 @@ def test_mistake_of_the_program_is_one_line() -> None:
     script = (
         "import sys\nfrom ota.cli import app, key\n"
         "def boom(*_): raise ZeroDivisionError('boom')\n"
-        "app.hoist = lambda a: list(a)\nimport ota.keyring\nfrom ota.cli.session import Session\n"
+        "app.hoist = lambda a: list(a)\nimport ota.repositories.keyring\nfrom ota.cli.session import Session\n"
         "Session.wiring = property(boom)\napp.run(['key', 'list'])\n"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from signing import keys
+from signing.keys import keys
 from tests.cli.conftest import PASSPHRASE, Ota
 
 COMMENTED = """\

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from ota import settings
 from ota.errors import Misuse, NotFound
-from ota.wiring import Wiring
+from ota.settings import settings
+from ota.wiring.wiring import Wiring
 from tests.cli.conftest import START, Ota
 
 
@@ -113,7 +113,7 @@ def test_watch_until_closed(
     rollout = ota.ok("rollout", "list", "-o", "json").json[0]["rollout"]
 
     def meanwhile(_: float) -> None:
-        wiring = ota.wiring()
+        wiring = ota.wiring.wiring()
         wiring.campaign.abort(rollout, ota.now, "leave")
         wiring.close()
 

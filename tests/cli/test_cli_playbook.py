@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ota.playbook import source
-from signing import layout, playbook_target, strict
+from signing import layout, strict
+from signing.playbooks import target as playbook_target
 from tests.cli.conftest import Ota
 
 KEYS = ("--key", "playbooks-1", "--key", "playbooks-2")

@@ -27,8 +27,9 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import SSlibKey
 
 from ota.cli.app import run
-from signing import keys, keys_exec
 from signing.errors import OtaError
+from signing.keys import exec as keys_exec
+from signing.keys import keys
 from tests.simulators import kms, ministack, softhsm
 from tests.simulators.identities import HARDWARE, Identity
 

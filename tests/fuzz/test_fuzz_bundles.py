@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from simulators.mutations import budget, damaged, dumps, mutated
 from simulators.signed import NOW, Signed, replaced
 
-from ota import repostatus
 from ota.errors import OtaError
-from ota.repo import Repositories, lacking
+from ota.repositories import repostatus
+from ota.repositories.repo import Repositories, lacking
 from ota.stores.directory import DirectoryStore
-from signing import bundle
+from signing.changes import bundle
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-bundles-"))
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulators.mutations import budget, damaged, mutated, toml
 
-from ota import settings
 from ota.errors import Malformed, NotFound, NotPermitted, OtaError
-from ota.settings import Settings
+from ota.settings import settings
+from ota.settings.settings import Settings
 
 DOCUMENT: dict[str, Any] = {
     "store": {"url": "file:store"},

@@ -14,7 +14,7 @@ from simulators.mutations import budget, damaged, dumps, mutated
 from ota import shipped
 from ota.errors import Malformed
 from ota.playbook import compute, native, source
-from signing import playbook as playbooks
+from signing.playbooks import playbook as playbooks
 
 FOLDER = shipped.folder("playbooks")
 TEXTS = {path.name: path.read_bytes() for path in sorted(FOLDER.glob("*.yaml"))}

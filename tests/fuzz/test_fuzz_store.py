@@ -23,12 +23,12 @@ from simulators.signed import NOW, Signed, assignment
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
 
-from ota import refreshing, repostatus
-from ota.catalogue import StoreCatalogue
 from ota.cli import output
-from ota.director import DirectorDesk
 from ota.errors import OtaError
-from ota.repo import Repositories
+from ota.repositories import refreshing, repostatus
+from ota.repositories.catalogue import StoreCatalogue
+from ota.repositories.director import DirectorDesk
+from ota.repositories.repo import Repositories
 from ota.rollout.authority import usable
 from ota.stores.directory import DirectoryStore
 from signing import strict

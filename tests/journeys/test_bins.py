@@ -16,12 +16,12 @@ from simulators.rotation import DEVICES, Stage
 from simulators.signed import NOW, stock_client
 from tuf.api.metadata import Snapshot
 
-from ota import compromised, repostatus, restoring, rotating
 from ota.errors import Busy, NotPermitted, Refusal, Stale
-from ota.release import Releases
-from ota.restoring import Seen
+from ota.repositories import compromised, repostatus, restoring, rotating
+from ota.repositories.release import Releases
+from ota.repositories.restoring import Seen
 from signing import bins, layout
-from signing.image_state import State
+from signing.image.state import State
 
 APP = ["app/app-1.0.0.bin"]
 BOTH = ("targets-1", "targets-3")

@@ -24,8 +24,8 @@ from simulators.services import Services as RealServices
 from ota.agent.runs.packages import Packages
 from ota.agent.runs.services import Services
 from ota.playbook import native, told
-from signing import playbook as playbooks
 from signing import strict
+from signing.playbooks import playbook as playbooks
 from signing.report import StepState
 
 MANAGER = """#!/bin/sh

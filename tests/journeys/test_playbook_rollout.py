@@ -18,7 +18,7 @@ from ota.errors import Malformed, Misuse, NotFound, NotPermitted, OtaError
 from signing import strict
 from signing.errors import Refusal
 from signing.plan import PlannedPlaybook
-from signing.playbook_run import PlaybookRun
+from signing.playbooks.run import PlaybookRun
 
 DEVICES = ("a", "b", "c")
 NAME = "mark@1.0.0"

@@ -17,7 +17,7 @@ from simulators import realfiles
 from simulators.plant import Part, Plant
 
 from ota.quickstart.devices import HARDWARE
-from ota.release import Build
+from ota.repositories.release import Build
 
 FLEET = ("gw-1", "gw-2", "gw-3", "gw-4")
 WAVES = (

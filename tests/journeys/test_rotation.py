@@ -18,12 +18,13 @@ from simulators.rotation import DEVICES, FAR, Stage, of_device
 from simulators.signed import NOW
 from tuf.api.metadata import Metadata, Root
 
-from ota import compromised, repostatus, rotating
-from ota.compromised import Affected
 from ota.errors import Busy, NeedsHuman, NotFound, NotPermitted, OtaError, Outage, Refusal
 from ota.ports import Device
-from signing import ceremony, layout, rotation
-from signing.director import Director
+from ota.repositories import compromised, repostatus, rotating
+from ota.repositories.compromised import Affected
+from signing import layout
+from signing.changes import ceremony, rotation
+from signing.director.repository import Director
 from signing.report import ComponentState, Slot
 from signing.repository import encoded
 

@@ -16,7 +16,7 @@ from simulators.manyreleases import Counting, Device, assign, sizes
 from simulators.signed import NOW, Signed
 
 from signing import bins, layout
-from signing.image_state import State
+from signing.image.state import State
 
 RELEASES, BINS = 100_000, 1024
 KB = 1000

@@ -28,7 +28,7 @@ from ota.cli.app import run as ota
 from ota.errors import Malformed
 from ota.playbook import compute, native, source
 from signing import receipt, statement
-from signing.playbook import Playbook
+from signing.playbooks.playbook import Playbook
 
 NAMES = {
     "bootstrap-agent", "collect-inventory", "decommission", "harden-ssh", "install-update",

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from simulators.ministack import Account
 from simulators.plant import Gateway, Part, Plant
 
-from ota import settings
+from ota.settings import settings
 
 BUCKET = "ota-store"
 _OTA = """

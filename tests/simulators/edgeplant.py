@@ -14,7 +14,7 @@ from simulators.sshplant import Cells, SshPlant
 from simulators.ssm_node import Node
 from simulators.ssmfake import FakeSsm
 
-from ota import settings
+from ota.settings import settings
 from signing import strict
 
 _SSM = """

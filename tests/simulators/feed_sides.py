@@ -34,7 +34,7 @@ from ota.agent.feeds.iot_jobs import IotJobsFeed
 from ota.agent.feeds.options import IotJobsOptions, Options, SpoolOptions
 from ota.ports import Feed, Hint
 from signing.errors import Outage
-from signing.keys_hsm import HsmSource
+from signing.keys.hsm import HsmSource
 
 _numbers = itertools.count(1)
 

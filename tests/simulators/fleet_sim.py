@@ -41,7 +41,7 @@ from signing.plan import (
     approve,
     sign_plan,
 )
-from signing.playbook_target import PlaybookTarget
+from signing.playbooks.target import PlaybookTarget
 from signing.release import Release
 from signing.report import ComponentState, Slot, UpdateState, Versions
 

@@ -20,7 +20,7 @@ from ota.agent.time import EPOCH
 from ota.agent.trust import Cycle, Known, TrustRoom
 from ota.stores.directory import DirectoryStore
 from signing import bins, layout, repository, strict
-from signing.image_change import Change
+from signing.image.change import Change
 from signing.release import Release
 from signing.repository import Place
 

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ota import settings
 from ota.agent import build, provision
 from ota.agent.agent import Agent
 from ota.agent.config import Config, load
@@ -40,9 +39,10 @@ from ota.agent.status import verify
 from ota.errors import OtaError
 from ota.quickstart import stage
 from ota.quickstart.devices import HARDWARE
-from ota.release import Build
+from ota.repositories.release import Build
 from ota.rollout.engine import Step
-from ota.wiring import Wiring
+from ota.settings import settings
+from ota.wiring.wiring import Wiring
 from signing import layout, report, statement
 from signing.report import Report
 

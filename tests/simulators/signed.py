@@ -19,10 +19,10 @@ from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from ota.director import DirectorDesk
 from ota.ports import ArtifactStore
-from ota.release import Build, Releases
-from ota.repo import Repositories
+from ota.repositories.director import DirectorDesk
+from ota.repositories.release import Build, Releases
+from ota.repositories.repo import Repositories
 from ota.stores.directory import DirectoryStore
 from signing import durable, policy, strict
 from signing.assignment import Assignment

@@ -19,7 +19,6 @@ from urllib.parse import quote
 from simulators.identities import START
 from simulators.sshd import USER, Server, keygen
 
-from ota import settings
 from ota.couriers import ssh_inventory
 from ota.couriers.ssh import Ssh
 from ota.couriers.ssh_inventory import Inventory
@@ -27,6 +26,7 @@ from ota.couriers.ssh_keys import Keys
 from ota.couriers.ssh_tools import Tools
 from ota.couriers.visit_memory import Memory
 from ota.ports import Mirror
+from ota.settings import settings
 
 AGENT = (sys.executable, "-m", "ota.agent.main")
 _HEAD = """\

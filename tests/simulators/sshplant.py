@@ -20,7 +20,7 @@ from typing import Any, Self
 from simulators.plant import Gateway, Part, Plant
 from simulators.sshd import USER, Door, Network, Server, keygen
 
-from ota import settings
+from ota.settings import settings
 
 _HEAD = """\
 [defaults]

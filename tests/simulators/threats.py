@@ -27,8 +27,8 @@ from simulators.plant import Gateway, Plant, sha
 from simulators.thief import newest
 from simulators.webstore import WebStore, webstore
 
-from ota import rotating
-from ota.opened import Repository
+from ota.repositories import rotating
+from ota.repositories.opened import Repository
 from signing import report, statement
 from signing.layout import DIRECTOR_ROOT, IMAGE, TARGETS
 from signing.report import Report

@@ -11,8 +11,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from simulators.signed import NOW, Signed
 
-from ota.catalogue import StoreCatalogue
 from ota.errors import NotFound, Refusal
+from ota.repositories.catalogue import StoreCatalogue
 from signing import layout
 from signing.enrolment import key_to_dict
 from signing.plan import APPROVERS_PATH, Approvers

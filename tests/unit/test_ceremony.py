@@ -12,9 +12,9 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from simulators.signed import NOW, Signed
 
-from ota import repostatus
-from signing import ceremony
-from signing.ceremony import Pending
+from ota.repositories import repostatus
+from signing.changes import ceremony
+from signing.changes.ceremony import Pending
 from signing.errors import Malformed, NeedsHuman, NotFound, NotPermitted, Refusal
 
 

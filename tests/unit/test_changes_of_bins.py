@@ -14,8 +14,9 @@ from simulators.signed import NOW
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
 from ota.errors import Malformed, OtaError, Refusal
-from signing import bins, ceremony
-from signing.ceremony import Needs, Pending
+from signing import bins
+from signing.changes import ceremony
+from signing.changes.ceremony import Needs, Pending
 
 BOTH = ("targets-1", "targets-3")
 

@@ -17,7 +17,7 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
-from signing.client import TufClient
+from signing.client.workflow import TufClient
 
 ROLES = tuple("ABCDEF")
 PATHS = ("app/x", "app/y", "mcu/x", "z")

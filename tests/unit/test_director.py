@@ -12,11 +12,12 @@ import pytest
 from simulators.signed import HARDWARE, NOW, Signed, assignment, replaced
 from tuf.api.metadata import Delegations, Metadata, Snapshot, Targets, Timestamp
 
-from signing import ceremony, layout, repository, strict
+from signing import layout, repository, strict
 from signing.assignment import Assignment
+from signing.changes import ceremony
 from signing.closing import Closing
-from signing.director import Director
-from signing.director_root import close_root, create_root
+from signing.director.repository import Director
+from signing.director.root import close_root, create_root
 from signing.errors import NotFound, NotPermitted, OtaError, Refusal, Stale
 from signing.plan import Authorisation, Limits
 from signing.release import Release

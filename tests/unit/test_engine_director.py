@@ -9,9 +9,9 @@ from simulators.fleet_sim import SimDevice
 from simulators.identities import Identity
 from simulators.signed import NOW, Signed
 
-from ota.catalogue import StoreCatalogue
 from ota.couriers.spool import Spool
 from ota.fleet.registry import Registry
+from ota.repositories.catalogue import StoreCatalogue
 from ota.rollout.campaign import Campaign
 from ota.rollout.engine import Engine
 from ota.rollout.journal import SqlJournal

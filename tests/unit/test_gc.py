@@ -13,11 +13,11 @@ import pytest
 from simulators.rotation import DEVICES, FAR, KNOWN, Stage
 from simulators.signed import NOW
 
-from ota import gc, repostatus, rotating
 from ota.agent.trust import TrustRoom
 from ota.errors import Busy, Malformed, NotFound, OtaError, Outage, Refusal
-from ota.gc import Survey
-from ota.release import Releases
+from ota.repositories import gc, repostatus, rotating
+from ota.repositories.gc import Survey
+from ota.repositories.release import Releases
 from signing import bins, layout
 
 APP = ["app/app-1.0.0.bin"]

@@ -11,7 +11,7 @@ from simulators.signed import NOW, Signed
 
 from ota.errors import Malformed, NotFound, NotPermitted, Refusal
 from signing import layout
-from signing.ceremony import Pending
+from signing.changes.ceremony import Pending
 
 BOTH = ("targets-1", "targets-3")
 

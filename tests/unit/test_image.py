@@ -12,12 +12,13 @@ from securesystemslib.signer import CryptoSigner
 from simulators.signed import HARDWARE, NOW, Signed, replaced, stock_client
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-from ota.catalogue import StoreCatalogue
-from signing import ceremony, layout, strict
-from signing.ceremony import Pending
+from ota.repositories.catalogue import StoreCatalogue
+from signing import layout, strict
+from signing.changes import ceremony
+from signing.changes.ceremony import Pending
 from signing.errors import Busy, Malformed, NeedsHuman, NotFound, NotPermitted, OtaError, Stale
-from signing.image import Image
-from signing.image_change import Change
+from signing.image.change import Change
+from signing.image.repository import Image
 from signing.release import Release
 from signing.repository import Place
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulators.identities import START
 
-from ota import settings
 from ota.aws.pacing import Bucket
 from ota.couriers import iot_documents as documents
 from ota.couriers.iot_documents import Options
 from ota.errors import Malformed
 from ota.ports import Order
-from ota.wiring_couriers import couriers
+from ota.settings import settings
+from ota.wiring.couriers import couriers
 from signing import strict
 
 VERSIONS = st.from_regex(strict.VERSION, fullmatch=True)

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner, Key, Signature, Signer
 
-from signing import keys
 from signing.errors import Malformed, Misuse, NotFound, NotPermitted, OtaError, Refusal
+from signing.keys import keys
 
 SECRET = b"correct horse battery staple"
 

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from signing import keys, keys_exec
 from signing.errors import Malformed, NotFound, NotPermitted, OtaError, Outage
+from signing.keys import exec as keys_exec
+from signing.keys import keys
 from tests.simulators import kms
 
 ENV = {"PATH": os.environ["PATH"]}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from signing import keys
 from signing.errors import Malformed, Misuse, NotFound, NotPermitted, OtaError
+from signing.keys import keys
 from tests.simulators import softhsm
 
 PUBLIC = CryptoSigner.generate_ecdsa().public_key

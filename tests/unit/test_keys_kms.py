@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from signing import keys
 from signing.errors import Malformed, Misuse, NotPermitted, OtaError, Outage, Refusal
-from signing.keys_kms import KmsSource
+from signing.keys import keys
+from signing.keys.kms import KmsSource
 from tests.simulators import kms
 
 ARN = "arn:aws:kms:eu-north-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"

@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from signing import keys, keys_source
 from signing.errors import Malformed, NotPermitted, OtaError
+from signing.keys import keys
+from signing.keys import source as keys_source
 
 P256 = CryptoSigner.generate_ecdsa()
 

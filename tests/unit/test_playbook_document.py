@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signing import playbook as playbooks
-from signing import playbook_target, playbook_values, playbook_words, strict
+from signing import strict
 from signing.errors import Malformed, Refusal
-from signing.playbook import Playbook
-from signing.playbook_values import Parameter
+from signing.playbooks import playbook as playbooks
+from signing.playbooks import target as playbook_target
+from signing.playbooks import values as playbook_values
+from signing.playbooks import words as playbook_words
+from signing.playbooks.playbook import Playbook
+from signing.playbooks.values import Parameter
 from signing.release import Release
 
 STEP = {"name": "run", "timeout": 5, "on_failure": "stop"}

@@ -9,7 +9,7 @@ import pytest
 from ota import shipped
 from ota.errors import Malformed
 from ota.playbook import compute, lint, source
-from signing import playbook as playbooks
+from signing.playbooks import playbook as playbooks
 
 TEXT = """\
 name: proxy

@@ -19,8 +19,8 @@ from simulators.signed import NOW, Signed, assignment, stock_client
 
 from ota.errors import Busy, Malformed, NotFound, OtaError, Outage
 from ota.ports import ArtifactStore
-from ota.publishing import Publisher
-from ota.release import Build
+from ota.repositories.publishing import Publisher
+from ota.repositories.release import Build
 from signing import layout
 from signing.edition import Edition, Upload
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from simulators.signed import NOW, Signed, assignment
 
-from ota import expiry, refreshing
 from ota.errors import NotFound, Outage
-from ota.refreshing import Refreshed
+from ota.repositories import expiry, refreshing
+from ota.repositories.refreshing import Refreshed
 from signing import layout
 
 DEVICES = ("gw-1", "gw-2")

@@ -18,9 +18,9 @@ import pytest
 from simulators.signed import HARDWARE, NOW, Signed
 from tuf.api.metadata import TargetFile
 
-from ota import imagefile
 from ota.errors import Malformed, NotFound, NotPermitted, OtaError
-from ota.release import Build, Releases, default_path
+from ota.repositories import imagefile
+from ota.repositories.release import Build, Releases, default_path
 from signing import strict
 from signing.release import MAX_COUNTER, Release
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from simulators.signed import NOW, SIGNERS, Signed
 
-from ota import repostatus
 from ota.errors import Busy, Malformed, NotFound, NotPermitted, Refusal
-from ota.repo import repository_name
+from ota.repositories import repostatus
+from ota.repositories.repo import repository_name
 from signing import durable, strict
 
 

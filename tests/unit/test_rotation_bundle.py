@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from simulators.signed import NOW, Signed, replaced
 
-from ota.repo import Repositories
+from ota.repositories.repo import Repositories
 from ota.stores.directory import DirectoryStore
-from signing import bundle
+from signing.changes import bundle
 from signing.errors import Busy, Malformed, NotFound, OtaError
 
 

@@ -10,9 +10,9 @@ import pytest
 from simulators.rotation import DEVICES, Stage
 from simulators.signed import NOW
 
-from ota import restoring
 from ota.errors import Malformed, NotPermitted, OtaError, Refusal
-from ota.restoring import Seen
+from ota.repositories import restoring
+from ota.repositories.restoring import Seen
 from signing import layout
 
 APP = ["app/app-1.0.0.bin"]

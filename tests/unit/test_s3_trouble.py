@@ -16,7 +16,7 @@ import pytest
 from simulators.strict_s3 import Key, Reply, Request, StrictS3, strict_s3
 
 from ota.errors import Busy, NotPermitted, OtaError, Outage, Refusal
-from ota.publishing import Publisher
+from ota.repositories.publishing import Publisher
 from ota.stores.s3 import S3Store
 from ota.stores.s3_bucket import Place
 from signing.edition import Edition, Upload

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ota import strict_yaml
 from ota.errors import Malformed
 from ota.rollout import spec
+from ota.yaml import strict as strict_yaml
 from signing.plan import Gate, Limits
 
 FULL = b"""\

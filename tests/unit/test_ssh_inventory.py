@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from simulators.sshd import fingerprint, keygen
 
-from ota import settings
 from ota.couriers.ssh_inventory import Hop, read
 from ota.couriers.ssh_keys import Keys
 from ota.errors import Malformed, NotFound, OtaError
+from ota.settings import settings
 
 PIN = "SHA256:" + "a" * 43
 GOOD = f"""

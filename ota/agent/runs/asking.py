@@ -13,8 +13,8 @@ from ota.agent.hints import Body
 from ota.agent.verdict import Cycle
 from signing.errors import Refusal
 from signing.layout import PLAYBOOKS
-from signing.playbook import named, path_of
-from signing.playbook_run import PlaybookRun
+from signing.playbooks.playbook import named, path_of
+from signing.playbooks.run import PlaybookRun
 
 
 def ordered(asked: Body, cycle: Cycle) -> PlaybookRun:

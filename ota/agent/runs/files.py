@@ -20,8 +20,8 @@ from typing import Literal
 from ota.agent.runs import programs
 from ota.agent.runs.failing import Clock, StepFailed
 from signing import durable
-from signing import playbook_values as values_of
-from signing.playbook import FILE, File
+from signing.playbooks import values as values_of
+from signing.playbooks.playbook import FILE, File
 
 Values = Mapping[str, str]
 

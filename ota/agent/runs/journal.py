@@ -22,8 +22,8 @@ from ota.agent.runs import states
 from ota.agent.verdict import WantedRun
 from signing import strict
 from signing.errors import Malformed, Outage
-from signing.playbook_run import PlaybookRun
-from signing.playbook_target import PlaybookTarget
+from signing.playbooks.run import PlaybookRun
+from signing.playbooks.target import PlaybookTarget
 from signing.report import StepState
 
 

@@ -18,9 +18,10 @@ from ota.agent.runs import files, programs
 from ota.agent.runs.failing import Clock, StepFailed
 from ota.agent.runs.packages import Packages
 from ota.agent.runs.services import Services
-from signing import playbook_values, strict
+from signing import strict
 from signing.errors import OtaError
-from signing.playbook import Check, Collect, Exec, File, Package, Service, Step
+from signing.playbooks import values as playbook_values
+from signing.playbooks.playbook import Check, Collect, Exec, File, Package, Service, Step
 from signing.report import StepState
 
 DETAIL: Final = 200

@@ -19,10 +19,10 @@ from ota.agent.parts import Component
 from ota.agent.runs.failing import Clock, StepFailed
 from ota.agent.state import State
 from ota.agent.verdict import Cycle, Wanted
-from signing import playbook_values
 from signing.assignment import Assignment
 from signing.errors import Outage, Stale
-from signing.playbook import Update
+from signing.playbooks import values as playbook_values
+from signing.playbooks.playbook import Update
 
 _PAUSE: Final = 2.0
 _LATER: Final = frozenset({"pending-reboot", "stopping"})

@@ -25,8 +25,9 @@ from securesystemslib.signer import Signer
 from ota.agent.runs.failing import StepFailed
 from ota.agent.runs.journal import Run
 from ota.agent.state import State
-from signing import durable, playbook_values, receipt, statement, strict
-from signing.playbook import Wipe
+from signing import durable, receipt, statement, strict
+from signing.playbooks import values as playbook_values
+from signing.playbooks.playbook import Wipe
 from signing.receipt import Receipt
 
 _KEPT = frozenset({"lock"})

@@ -33,7 +33,7 @@ def list_(
 def _shipped() -> list[dict[str, Any]]:
     from ota import shipped as files  # noqa: PLC0415 - `ota --help` stays quick
     from ota.playbook.library import Listed  # noqa: PLC0415 - the same
-    from signing import playbook_target  # noqa: PLC0415 - the same
+    from signing.playbooks import target as playbook_target  # noqa: PLC0415 - the same
 
     return [
         noun.row(Listed(playbook_target.describe(noun.read_file(str(path))), "unsigned"))
@@ -44,7 +44,7 @@ def _shipped() -> list[dict[str, Any]]:
 @app.command(epilog="Example: ota playbook show restart-service@1.0.0")
 def show(ctx: typer.Context, playbook: Source) -> None:
     """Show everything that a playbook says: parameters, commands, files, guards."""
-    from signing import playbook_words  # noqa: PLC0415 - `ota --help` stays quick
+    from signing.playbooks import words as playbook_words  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
     found = noun.read(session, playbook)
@@ -54,7 +54,7 @@ def show(ctx: typer.Context, playbook: Source) -> None:
         return
     import msgspec  # noqa: PLC0415 - the same
 
-    from signing.playbook import encode  # noqa: PLC0415 - `ota --help` stays quick
+    from signing.playbooks.playbook import encode  # noqa: PLC0415 - `ota --help` stays quick
 
     session.details(msgspec.json.decode(encode(found)))
 

@@ -22,7 +22,7 @@ from ota.errors import Malformed, Misuse, Outage
 if TYPE_CHECKING:
     from ota.cli.session import Session
     from ota.playbook.native import Rendered
-    from signing.playbook import Playbook
+    from signing.playbooks.playbook import Playbook
 
 _ROWS = ("device", "outcome", "code", "steps", "verified", "detail")
 _RUNS = ("run", "playbook", "signed", "verified", "time", "done", "not_done")

@@ -14,7 +14,7 @@ from ota.errors import Misuse
 
 if TYPE_CHECKING:
     from ota.playbook.library import Listed
-    from signing.playbook import Playbook
+    from signing.playbooks.playbook import Playbook
 
 app = typer.Typer(
     name="playbook", no_args_is_help=True, help="Playbooks: signed procedures for edge computers."

@@ -32,7 +32,7 @@ def sign(
 ) -> None:
     """List playbooks in the waiting change of the image repository, and sign it."""
     from ota.playbook import lint  # noqa: PLC0415 - jinja2 is slow to import
-    from signing import playbook_words  # noqa: PLC0415 - `ota --help` stays quick
+    from signing.playbooks import words as playbook_words  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
     if publish and not key:

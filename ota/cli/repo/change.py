@@ -21,7 +21,7 @@ from ota.cli.repo.noun import (
 )
 
 if TYPE_CHECKING:
-    from signing.ceremony import Repository
+    from signing.changes.ceremony import Repository
 
 
 @app.command(epilog="Example: ota repo create && ota repo sign --key root-1")
@@ -43,7 +43,7 @@ def change(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs.")] = False,
 ) -> None:
     """Compare repo-metadata/ with the published roles; what differs waits for signatures."""
-    from ota import repostatus  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories import repostatus  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
     repos, now = session.wiring.repositories, sessions.now()
@@ -105,7 +105,8 @@ def import_(
 ) -> None:
     """Take changes, or signatures for those that wait here, from a file; all of it or nothing."""
     from ota.errors import NotFound  # noqa: PLC0415 - `ota --help` stays quick
-    from signing import bundle, durable  # noqa: PLC0415 - the same
+    from signing import durable  # noqa: PLC0415 - the same
+    from signing.changes import bundle  # noqa: PLC0415 - the same
 
     session = sessions.of(ctx)
     data = durable.read(file, bundle.LIMIT, "bundle")

@@ -12,7 +12,7 @@ from ota.cli.repo.noun import app
 from ota.errors import Outage, Refusal, Stale
 
 if TYPE_CHECKING:
-    from ota.repostatus import Finding
+    from ota.repositories.repostatus import Finding
 
 
 @app.command(epilog="Example: ota repo roots -o json")
@@ -30,7 +30,7 @@ def status(
     ] = "",
 ) -> None:
     """Show roles with versions and expiries, waiting changes and unfinished publishes."""
-    from ota import repostatus  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories import repostatus  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
     within = inputs.duration(fail_within, "--fail-within") if fail_within else None

@@ -12,8 +12,8 @@ from ota.cli import session as sessions
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ota.repo import Signed
-    from signing.ceremony import Pending, Repository
+    from ota.repositories.repo import Signed
+    from signing.changes.ceremony import Pending, Repository
 
 app = typer.Typer(
     name="repo", no_args_is_help=True, help="The image and director repositories, signed by roles."
@@ -62,7 +62,7 @@ def print_changes(session: sessions.Session, changes: Iterable[Pending]) -> None
 
 def print_waiting(session: sessions.Session) -> None:
     """The roles that wait, one row each."""
-    from ota import repostatus  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories import repostatus  # noqa: PLC0415 - `ota --help` stays quick
 
     found = repostatus.pending(session.wiring.repositories)
     session.rows(
@@ -80,7 +80,7 @@ def ended(session: sessions.Session) -> list[str]:
 
     Devices refuse nothing then, but update nothing either: whatever else is signed waits for it.
     """
-    from ota import repostatus  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories import repostatus  # noqa: PLC0415 - `ota --help` stays quick
 
     found = repostatus.ending(session.wiring.repositories, sessions.now(), timedelta())
     names = [f"{where} {role}" for where, role in found]
@@ -96,6 +96,6 @@ def repository(text: str) -> Repository | None:
 
 def required(text: str) -> Repository:
     """``image`` or ``director``; ``Malformed`` for others."""
-    from ota.repo import repository_name  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories.repo import repository_name  # noqa: PLC0415 - `ota --help` stays quick
 
     return repository_name(text)

@@ -12,8 +12,8 @@ from ota.errors import Misuse, NeedsHuman, NotPermitted, Outage
 
 if TYPE_CHECKING:
     from ota.errors import OtaError
-    from ota.rotating import Rotated
-    from signing.ceremony import Repository
+    from ota.repositories.rotating import Rotated
+    from signing.changes.ceremony import Repository
 
 
 @app.command("rotate-online", epilog="Example: ota repo rotate-online director")
@@ -26,7 +26,7 @@ def rotate_online(
     Run it again until it is done: it makes the change, signs every device's metadata with old and
     new keys, and publishes the root once its keyholders have signed.
     """
-    from ota import rotating  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories import rotating  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
     repos = session.wiring.repositories
@@ -60,8 +60,8 @@ def recover(
 
 
 def _recover(session: sessions.Session, only: Repository | None) -> None:
-    from ota import rotating  # noqa: PLC0415 - `ota --help` stays quick
-    from ota.opened import REPOSITORIES  # noqa: PLC0415 - the same
+    from ota.repositories import rotating  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories.opened import REPOSITORIES  # noqa: PLC0415 - the same
 
     repos = session.wiring.repositories
     session.confirm("online keys are replaced; assignments of every device are withdrawn")
@@ -85,7 +85,7 @@ def _recover(session: sessions.Session, only: Repository | None) -> None:
 
 
 def _lift(session: sessions.Session, by: int) -> None:
-    from ota import restoring  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories import restoring  # noqa: PLC0415 - `ota --help` stays quick
 
     wiring = session.wiring
     session.confirm(f"every version is lifted by {by}")

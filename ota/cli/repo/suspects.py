@@ -25,7 +25,7 @@ def suspects(
 
     Replace the keyholder in repo-metadata/ and run ota repo change: one sitting signs both.
     """
-    from ota import compromised  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.repositories import compromised  # noqa: PLC0415 - `ota --help` stays quick
     from signing import strict  # noqa: PLC0415 - the same
 
     session = sessions.of(ctx)

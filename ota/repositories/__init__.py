@@ -1,0 +1,1 @@
+"""Use cases of both repositories: releases, changes, publishing, refreshing, recovery, removal."""

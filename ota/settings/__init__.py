@@ -1,0 +1,1 @@
+"""``ota.toml`` and the environment: read here, and nowhere else."""

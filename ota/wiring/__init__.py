@@ -1,0 +1,1 @@
+"""Settings -> adapters -> use cases: the only room that knows both sides."""

@@ -1,0 +1,1 @@
+"""YAML that people write: plain nodes, typed, with the line of every mistake."""

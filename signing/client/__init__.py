@@ -1,0 +1,1 @@
+"""The one TUF client, which devices, operators and ``ota-agent tuf`` share."""

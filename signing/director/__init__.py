@@ -1,0 +1,1 @@
+"""The director repositories, one per device: what it *shall* run now."""

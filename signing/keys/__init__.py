@@ -1,0 +1,1 @@
+"""Private keys by URI: files, PKCS#11 tokens, AWS KMS, signing commands."""

@@ -1,0 +1,1 @@
+"""Playbooks: procedures that keyholders sign, and that devices verify before they run them."""
