@@ -84,7 +84,8 @@ THREATS: dict[str, Threat] = {
         ("test_playbooks",),
     ),
     "hash bins that lie": Threat(
-        _said("bin-keyholders", "metadata-mismatch", "metadata-rollback"), ("test_lying_bins",)
+        _said("bin-keyholders", "metadata-mismatch", "metadata-rollback", "release-malformed"),
+        ("test_lying_bins",),
     ),
     "path tricks in names and device ids": Threat(
         _said("assignment-malformed", "malformed"), ("test_path_tricks",)

@@ -16,10 +16,10 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 
-from tuf.api.metadata import TargetFile, Targets
+from tuf.api.metadata import Targets
 
 from ota.agent.verdict import WantedRun
-from signing import bins
+from signing import bins, shared
 from signing.assignment import Assignment
 from signing.client.workflow import Found, TufClient
 from signing.errors import Malformed, Outage, Refusal, Stale
@@ -54,10 +54,10 @@ def agree(
     6. Counters equal in both, and not below the floor (rules 3, 4).
     """
     # (1), (2), (3)
-    target = _listed_alike(item, found, snapshot_version, now)
+    listing = _listed_alike(item, found, snapshot_version, now)
     # (4)
-    release = _described(target)
-    _check_role(release.path, found)
+    release = _described(listing)
+    _check_role(release.path, listing)
     # (5)
     if item.hardware_id != hardware_id or hardware_id not in release.hardware_ids:
         raise Refusal(
@@ -83,12 +83,13 @@ def agree_on_run(
 
     4. The kind is a playbook, and path and delegating role are those of playbooks.
     """
-    target = _listed_alike(item, found, snapshot_version, now)
+    listing = _listed_alike(item, found, snapshot_version, now)
+    target = listing.target
     custom = target.unrecognized_fields.get("custom")
     kind = custom.get("kind") if isinstance(custom, dict) else None
     if kind != "playbook":
         raise Refusal("kind-mismatch", f"{target.path} is {kind!r:.80}, not a playbook")
-    _check_role(target.path, found)
+    _check_role(target.path, listing)
     try:
         return PlaybookTarget.from_target(target)
     except Malformed as e:
@@ -124,7 +125,7 @@ def fitting(wanted: WantedRun, data: bytes, platform: Collection[str]) -> Playbo
 
 def _listed_alike(
     item: Assigned, found: Found | None, snapshot_version: int, now: datetime
-) -> TargetFile:
+) -> Found:
     """Steps 1 to 3 of :func:`agree`, the same for releases and playbooks."""
     if snapshot_version < item.least_image_snapshot:
         raise Outage(
@@ -138,10 +139,14 @@ def _listed_alike(
         raise Refusal("not-listed", f"{item.path} is not in the image repository")
     if found.target.length != item.length or found.target.hashes != item.hashes:
         raise Refusal("target-mismatch", f"{item.path}: director and image repository differ")
-    return found.target
+    return found
 
 
-def _described(target: TargetFile) -> Release:
+def _described(listing: Found) -> Release:
+    try:
+        target = shared.whole(listing.by, listing.target)
+    except Malformed as e:
+        raise Refusal("release-malformed", str(e), subject=listing.target.path) from e
     custom = target.unrecognized_fields.get("custom")
     kind = custom.get("kind") if isinstance(custom, dict) else None
     if kind != "release":
@@ -156,9 +161,9 @@ def _described(target: TargetFile) -> Release:
         raise Refusal("release-malformed", str(e), subject=target.path) from e
 
 
-def _check_role(path: str, found: Found | None) -> None:
+def _check_role(path: str, listing: Found) -> None:
     component, _ = split_path(path)
-    delegated = found.roles[1] if found is not None and len(found.roles) > 1 else ""
+    delegated = listing.roles[1] if len(listing.roles) > 1 else ""
     if component != delegated:
         raise Refusal("component-mismatch", f"{path} is signed by role {delegated or 'targets'!r}")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tuf.api.metadata import DelegatedRole, Role, Root, Signed, TargetFile, Targets
 
-from signing import bins, strict
+from signing import bins, shared, strict
 
 Names = Mapping[str, str]
 _SAID = frozenset({"issued"})
@@ -76,7 +76,7 @@ class Component:
 
     def targets(self) -> dict[str, TargetFile]:
         """Everything that these parts list."""
-        return {path: t for part in self.parts.values() for path, t in part.targets.items()}
+        return {path: t for part in self.parts.values() for path, t in shared.listed(part).items()}
 
 
 def component(name: str, before: Component | None, after: Component) -> list[str]:

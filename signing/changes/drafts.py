@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 
-from signing import bins, repository, strict
+from signing import bins, repository, shared, strict
 from signing.changes.ceremony import Pending, Waiting
 from signing.errors import Busy, Malformed
 from signing.image.state import REMOVED, State, newest_counter
@@ -123,7 +123,7 @@ class Drafts:
         return {
             path: target
             for _, part in self.parts(component)
-            for path, target in part.targets.items()
+            for path, target in shared.listed(part).items()
         }
 
     def home(self, component: str, path: str) -> str:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tuf.api import exceptions as tuf
@@ -59,10 +59,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Found:
-    """A target and the chain of roles that vouches for it, ``("targets", "app")``."""
+    """A target, the chain of roles that vouches for it, ``("targets", "app")``, and the last one.
+
+    ``target`` is what that role, ``by``, lists of it; see ``signing/shared.py`` for a whole one.
+    """
 
     target: TargetFile
-    roles: tuple[str, ...] = field(default=())
+    roles: tuple[str, ...]
+    by: Targets
 
 
 class TufClient:
@@ -297,7 +301,7 @@ class TufClient:
             role = self.role(name, parent)
             seen.add(name)
             if path in role.targets:
-                return Found(role.targets[path], (*chain, name))
+                return Found(role.targets[path], (*chain, name), role)
             if role.delegations is None:
                 continue
             children: list[tuple[str, str, tuple[str, ...]]] = []

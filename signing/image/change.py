@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from tuf.api.metadata import DelegatedRole, Delegations, Root, TargetFile, Targets
 
-from signing import bins, layout, repository, strict
+from signing import bins, layout, repository, shared, strict
 from signing.changes import ceremony
 from signing.changes.ceremony import Needs, Pending
 from signing.changes.drafts import Drafts
@@ -73,6 +73,7 @@ class Change(Drafts):
         role.unrecognized_fields["issued"] = strict.stamp(self._now)
         if bins.is_bin(name):
             role.unrecognized_fields[bins.NAME] = name
+            shared.share(role)
         self.put(name, role, self.base(name), self._needs(name))
 
     def _seen(self, name: str) -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 from securesystemslib.signer import Key
 from tuf.api.metadata import Root, TargetFile, Targets
 
-from signing import bins, layout, repository
+from signing import bins, layout, repository, shared
 from signing.changes import rotation
 from signing.changes.ceremony import Needs, Pending
 from signing.errors import Malformed, NotFound, NotPermitted
@@ -70,7 +70,9 @@ class ImageEdits(ImageReads):
         edit = Change(self._policy, self._place, self.state(now), pending, now)
         part = edit.standing(edit.home(component, path))
         target = part.targets.get(path) if part else None
-        return None if target is None else Release.from_target(target)
+        if part is None or target is None:
+            return None
+        return Release.from_target(shared.whole(part, target))
 
     # -- edits ---------------------------------------------------------------------------------
     def create(self, now: datetime) -> Pending:
@@ -104,8 +106,9 @@ class ImageEdits(ImageReads):
         role = edit.role(home)
         known = role.targets.get(release.path)
         target = release.to_target()
-        _refuse_taken(Release.from_target(known).to_target() if known else None, target)
-        if known is None:
+        if known is not None:
+            _refuse_taken(Release.from_target(shared.whole(role, known)).to_target(), target)
+        else:
             newest = edit.counter(release.component)
             _check_counter(release, newest)
             if release.release_counter != newest and home != release.component:

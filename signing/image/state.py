@@ -18,7 +18,7 @@ from datetime import datetime
 
 from tuf.api.metadata import TargetFile, Targets
 
-from signing import bins
+from signing import bins, shared
 from signing.client.workflow import TufClient
 from signing.errors import Malformed, Refusal
 from signing.layout import PLAYBOOKS
@@ -136,7 +136,8 @@ class State:
         if found is not None or role is None:
             return found
         part = self.part(bins.home(component, role, path)) or role
-        return part.targets.get(path)
+        found = part.targets.get(path)
+        return None if found is None else shared.whole(part, found)
 
     def stands(self, path: str) -> bool:
         """Whether any component's role lists this path, rightly or not; reads every bin."""
@@ -204,7 +205,7 @@ def _judged(
     component = bins.component_of(name)
     for path, target in part.targets.items() if component != PLAYBOOKS else ():
         try:
-            release = Release.from_target(target)
+            release = Release.from_target(shared.whole(part, target))
         except Malformed as e:
             yield path, Refusal("release-malformed", str(e), subject=path)
             continue

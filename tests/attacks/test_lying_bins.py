@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulators.repos import NOW, World, assignment_target, key
@@ -15,6 +16,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Signed, Snapshot, Targe
 
 from ota.agent.time import EPOCH
 from ota.agent.trust import Cycle, Known, TrustRoom
+from signing import shared
 from signing.errors import Outage, Refusal
 
 KNOWN = Known(committed={}, floors={}, denied={}, clock_floor=EPOCH)
@@ -294,4 +296,75 @@ def test_one_role_is_not_taken_for_another(world: World, room: TrustRoom, whose:
     world.image.files[newest(world, ONE)] = world.image.files[f"{version}.{other}.json"]
     refused(world, room, "metadata-mismatch", path, MCU)
     world.image.files[newest(world, ONE)] = honest
+    healed(world, room)
+
+
+# -- what a bin's releases share -------------------------------------------------------------------
+def shares(world: World, common: Any, own: dict[str, Any]) -> None:
+    """``ONE`` says this itself, and its bin says that for all."""
+    role = home(world, ONE)
+    role.unrecognized_fields["common"] = common
+    role.targets[ONE].unrecognized_fields["custom"] = own
+
+
+def not_taken(world: World, room: TrustRoom, code: str) -> None:
+    """``app`` is held with this code and ``mcu`` goes on: metadata stand, the release does not."""
+    world.director.publish()
+    cycle = room.cycle(KNOWN, NOW)
+    assert [(h.error.code, type(h.error)) for h in cycle.held] == [(code, Refusal)]
+    assert wanted(cycle) == {MCU}
+
+
+@pytest.mark.parametrize(
+    ("common", "code"),
+    [
+        ({"hardware_ids": ["gw-rev-c"]}, "hardware-mismatch"),
+        ({"component": "mcu"}, "component-mismatch"),
+        ({"kind": "playbook"}, "kind-mismatch"),
+        ({"release_counter": 2}, "counter-mismatch"),
+        ({"release_counter": "1"}, "release-malformed"),
+        ({"security_fix": False}, "release-malformed"),
+        ({"version": "1.0.0"}, "release-malformed"),
+        ([], "release-malformed"),
+    ],
+)
+def test_what_is_shared_is_checked_as_if_each_said_it(
+    world: World, room: TrustRoom, common: Any, code: str
+) -> None:
+    """A description is no more believed for standing beside its release."""
+    honest = deepcopy(home(world, ONE))
+    custom = dict(honest.targets[ONE].unrecognized_fields["custom"])
+    fields = common if isinstance(common, dict) else {}
+    shares(world, common, {n: v for n, v in custom.items() if n not in fields})
+    world.image.publish()
+    not_taken(world, room, code)
+    honest.version = home(world, ONE).version
+    world.image.delegated[name_of(world, ONE)] = honest
+    healed(world, room)
+
+
+def test_an_honest_bin_shares_and_is_read(world: World, room: TrustRoom) -> None:
+    """The same description in the other form is the same release: nothing is installed again."""
+    (before,) = (w.release for w in room.cycle(KNOWN, NOW).wanted if w.release.path == ONE)
+    shared.share(home(world, ONE))
+    assert home(world, ONE).targets[ONE].unrecognized_fields["custom"].keys() == {
+        "version",
+        "notes",
+        "security_fix",
+    }
+    world.image.publish()
+    (after,) = (w.release for w in room.cycle(KNOWN, NOW).wanted if w.release.path == ONE)
+    assert after == before
+
+
+def test_what_a_component_shares_means_nothing(world: World, room: TrustRoom) -> None:
+    """Only a bin says something for its releases; the role above it can not complete them."""
+    honest = deepcopy(home(world, ONE))
+    custom = honest.targets[ONE].unrecognized_fields["custom"]
+    shares(world, {}, {"version": "1.0.0"})
+    world.image.delegated["app"].unrecognized_fields["common"] = dict(custom)
+    world.image.publish()
+    not_taken(world, room, "kind-mismatch")
+    honest.version = home(world, ONE).version
+    world.image.delegated[name_of(world, ONE)] = honest
     healed(world, room)

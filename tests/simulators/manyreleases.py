@@ -19,24 +19,33 @@ from tuf.api.metadata import Snapshot, TargetFile, Timestamp
 from ota.agent.time import EPOCH
 from ota.agent.trust import Cycle, Known, TrustRoom
 from ota.stores.directory import DirectoryStore
-from signing import bins, layout, repository, strict
+from signing import bins, layout, repository, shared, strict
 from signing.image.change import Change
+from signing.image.state import COUNTER
 from signing.release import Release
 from signing.repository import Place
 
 SIGNERS = ("targets-1", "targets-3")
 
 
+MOST_COUNTER = 10
+_BOARDS = ((HARDWARE,), (HARDWARE,), (HARDWARE, "gw-rev-c"), (HARDWARE,), ("gw-rev-a", HARDWARE))
+
+
 def release(number: int, component: str = "app") -> Release:
-    """The n-th release: a name, a length and a hash as real ones have."""
+    """The n-th release: a name, a length and a hash as real ones have.
+
+    Two of five fit another board, too, and every ten thousand there was a security fix: releases of
+    one bin do not say all the same.
+    """
     version = f"{number // 10_000}.{number // 100 % 100}.{number % 100}"
     path = f"{component}/{component}-{version}.tar.gz"
     return Release(
         path=path,
         component=component,
         version=version,
-        hardware_ids=(HARDWARE,),
-        release_counter=1,
+        hardware_ids=_BOARDS[number % len(_BOARDS)],
+        release_counter=1 + number // 10_000 % MOST_COUNTER,
         format="tar",
         length=20_000_000 + number,
         hashes={"sha256": strict.digest(path.encode())},
@@ -58,6 +67,9 @@ def many(folder: Path, releases: int, bins_: int, store: DirectoryStore | None =
     for name in change.done().roles:
         role = change.role(name)
         role.targets |= homes.get(name, {})
+        if name == "app":
+            role.unrecognized_fields[COUNTER] = MOST_COUNTER
+        shared.share(role)
         roles[name] = repository.signed_by(role, signers)
     online = [place.keys["image-online"]]
     meta = dict(state.client.snapshot.meta)

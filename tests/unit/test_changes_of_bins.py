@@ -14,7 +14,7 @@ from simulators.signed import NOW
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
 from ota.errors import Malformed, OtaError, Refusal
-from signing import bins
+from signing import bins, shared
 from signing.changes import ceremony
 from signing.changes.ceremony import Needs, Pending
 
@@ -88,7 +88,7 @@ def test_what_is_slipped_into_a_move_is_shown(stage: Stage) -> None:
     pending = grown(stage)
     evil, lost = "app/evil.bin", "app/app-1.0.1.bin"
     role = pending.drafts()["app"]
-    listed = {p: t for r in pending.drafts().values() for p, t in r.targets.items()}
+    listed = {p: t for r in pending.drafts().values() for p, t in shared.listed(r).items()}
 
     def slip(part: Targets) -> None:
         target = deepcopy(listed[lost])
@@ -102,6 +102,37 @@ def test_what_is_slipped_into_a_move_is_shown(stage: Stage) -> None:
     assert any(line.startswith(f"app: lists {evil}, version 6.6.6") for line in words)
     assert f"app: takes off {lost}" in words
     assert "app: 2 bins become 4; 4 releases move, unchanged" in words
+
+
+def test_what_a_bin_shares_is_shown_for_each_release(stage: Stage) -> None:
+    """Whoever changes what all of them say is seen to change all of them."""
+    stage.place.releases.add(stage.place.build("2.0.0"), NOW)
+    (name,) = waiting(stage).roles
+
+    def aimed(part: Targets) -> None:
+        part.unrecognized_fields["common"]["hardware_ids"] = ["gw-rev-z"]
+
+    words = stage.place.repos.review(redrafted(waiting(stage), name, aimed))
+    listed = waiting(stage).drafts()[name].targets
+    assert len(listed) > 1
+    assert {line.partition(",")[0] for line in words} == {f"app: lists {path}" for path in listed}
+    assert all("for gw-rev-z" in line for line in words)
+
+
+def more_is_shared(part: Targets) -> None:
+    part.unrecognized_fields["common"]["security_fix"] = True
+
+
+def something_else_is_shared(part: Targets) -> None:
+    part.unrecognized_fields["common"] = ["app"]
+
+
+@pytest.mark.parametrize("how", [more_is_shared, something_else_is_shared])
+def test_a_bin_shares_nothing_but_what_it_may(stage: Stage, how: Callable[[Targets], None]) -> None:
+    """Nobody signs a description that some readers would read otherwise."""
+    stage.place.releases.add(stage.place.build("2.0.0"), NOW)
+    (name,) = waiting(stage).roles
+    refused(stage, redrafted(waiting(stage), name, how), Malformed, f"{name}: common")
 
 
 @pytest.mark.parametrize("number", [0, 1])
