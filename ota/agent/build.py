@@ -15,6 +15,7 @@ from ota.agent import time as trusted_time
 from ota.agent.agent import Agent
 from ota.agent.apply import Applier
 from ota.agent.config import Config
+from ota.agent.damage import damaged
 from ota.agent.download import Downloader, DownloadLimits
 from ota.agent.machine import ThisMachine
 from ota.agent.report import Reporter
@@ -107,12 +108,7 @@ def _state(config: Config) -> State:
     try:
         return State.open(config.state)
     except NotFound as e:
-        raise Outage(
-            f"{e}: it was there when this device was provisioned",
-            code="state-damaged",
-            subject=e.subject,
-            remedy="restore it from backup, or provision the device anew and replace it",
-        ) from e
+        raise damaged(e.subject, f"{e}: it was there when this device was provisioned") from e
 
 
 def _agent(config: Config, state: State, made: dict[str, parts.Component]) -> Agent:

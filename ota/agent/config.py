@@ -7,23 +7,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from ota.agent import aws_options, secret
+from ota.agent import aws_options, options, secret
 from ota.agent.aws_options import AwsOptions
 from ota.agent.download import DownloadLimits, check_url
 from ota.agent.feeds.options import ON_TOKEN, IotJobsOptions, NoFeedOptions, Options
 from ota.agent.options import Argv, Seconds
-from signing import durable, strict
-from signing.errors import Malformed, NotFound, OtaError
+from signing import strict
+from signing.errors import Malformed, OtaError
 from signing.layout import PLAYBOOKS
 from signing.release import split_path
-
-_LIMIT = 256 * 1024
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,21 +120,10 @@ class Config(Strict, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def load(path: Path) -> Config:
     """Read and check the file; ``Malformed`` names the file and the key."""
-    data = durable.read(path, _LIMIT, "agent.toml")
-    if data is None:
-        raise NotFound(
-            f"there is no {path}", subject=str(path), remedy="ota-agent --config FILE ..."
-        )
+    found = options.load(path, Config)
     try:
-        config = _completed(msgspec.convert(tomllib.loads(data.decode()), Config, strict=True))
+        config = _completed(found)
         _check(config)
-    except (
-        msgspec.ValidationError,
-        UnicodeDecodeError,
-        tomllib.TOMLDecodeError,
-        RecursionError,
-    ) as e:
-        raise Malformed(f"{path}: {e}", subject=str(path), remedy=f"correct {path}") from e
     except Malformed as e:
         raise Malformed(f"{path}: {e}", subject=e.subject, remedy=f"correct {path}") from e
     return config

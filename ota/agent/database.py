@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ota.agent import damage
 from signing.errors import NotFound, Outage
 
 _FIRST = """
@@ -143,8 +144,7 @@ class Database:
             elif name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
                 code, remedy = "busy", "is another ota-agent running?"
             else:
-                code = "state-damaged"
-                remedy = "restore it from backup, or provision the device anew and replace it"
+                code, remedy = damage.CODE, damage.REMEDY
             raise Outage(
                 f"{self.path}: {e}", code=code, subject=str(self.path), remedy=remedy
             ) from e

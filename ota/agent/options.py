@@ -1,6 +1,6 @@
-"""Strict reading of an owner's option table (from ``agent.toml``) into a frozen Struct.
+"""Strict reading of ``agent.toml``, whole or one option table of it, into a frozen Struct.
 
-Unknown keys, missing keys and wrong types are ``Malformed`` naming the table and the key, so a
+Unknown keys, missing keys and wrong types are ``Malformed`` naming the place and the key, so a
 misspelt ``restrat`` is an error at start and never a missing restart after an update.
 
 >>> class Words(msgspec.Struct, forbid_unknown_fields=True):
@@ -12,19 +12,41 @@ misspelt ``restrat`` is an error at start and never a missing restart after an u
 from __future__ import annotations
 
 import os.path
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from signing.errors import Malformed
+from signing import durable
+from signing.errors import Malformed, NotFound
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 Argv = Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(min_length=1)]
 """A program and its arguments; never a shell string."""
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+_LIMIT = 256 * 1024
+
+
+def load(path: Path, kind: type[T]) -> T:
+    """The whole file; ``NotFound``, or ``Malformed`` naming the file and the key."""
+    data = durable.read(path, _LIMIT, "agent.toml")
+    if data is None:
+        raise NotFound(
+            f"there is no {path}", subject=str(path), remedy="ota-agent --config FILE ..."
+        )
+    try:
+        return msgspec.convert(tomllib.loads(data.decode()), kind, strict=True)
+    except (
+        msgspec.ValidationError,
+        UnicodeDecodeError,
+        tomllib.TOMLDecodeError,
+        RecursionError,
+    ) as e:
+        raise Malformed(f"{path}: {e}", subject=str(path), remedy=f"correct {path}") from e
 
 
 def read(kind: type[T], raw: Mapping[str, Any], where: str) -> T:

@@ -18,17 +18,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from ota.agent import hints, relay
+from ota.agent import hints, options, relay
 from signing import durable, handles, strict
 from signing.errors import Busy, Malformed, Misuse, NotFound, OtaError, Outage, Refusal
-
-_LIMIT: Final = 256 * 1024
 
 
 class _Feed(msgspec.Struct, frozen=True):
@@ -49,15 +45,10 @@ class _Device(msgspec.Struct, frozen=True):
 
 
 def _load(path: Path) -> _Device:
-    data = durable.read(path, _LIMIT, "agent.toml")
-    if data is None:
-        raise NotFound(
-            f"there is no {path}", subject=str(path), remedy="ota-agent --config FILE ..."
-        )
+    found = options.load(path, _Device)
     try:
-        found = msgspec.convert(tomllib.loads(data.decode()), _Device, strict=True)
         strict.identifier(found.device, "device")
-    except (msgspec.ValidationError, UnicodeDecodeError, tomllib.TOMLDecodeError, Malformed) as e:
+    except Malformed as e:
         raise Malformed(f"{path}: {e}", subject=str(path), remedy=f"correct {path}") from e
     if found.feed.kind != "spool" or not found.feed.path.startswith("/"):
         raise Misuse(

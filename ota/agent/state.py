@@ -20,12 +20,13 @@ from typing import Any, cast
 import msgspec
 
 from ota.agent import states
+from ota.agent.damage import damaged
 from ota.agent.database import Database
 from ota.agent.facts import Facts
 from ota.agent.runs.journal import RunJournal
 from ota.agent.verdict import Wanted
 from signing.assignment import Assignment
-from signing.errors import Malformed, Outage
+from signing.errors import Malformed
 from signing.release import Release
 from signing.report import Outcome
 
@@ -266,9 +267,4 @@ def _update(row: tuple[Any, ...]) -> Update:
             bool(kept),
         )
     except (msgspec.MsgspecError, Malformed) as e:
-        raise Outage(
-            f"the journal's update of {component} is damaged: {e}",
-            code="state-damaged",
-            subject=component,
-            remedy="restore it from backup, or provision the device anew and replace it",
-        ) from e
+        raise damaged(component, f"the journal's update of {component} is damaged: {e}") from e

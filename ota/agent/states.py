@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from signing.errors import OtaError
+from ota.agent import moves
 
 State = Literal[
     "IDLE",
@@ -86,23 +86,11 @@ TABLE: Final[dict[tuple[State, Event], State]] = {
 }
 
 
-class IllegalMove(OtaError):
-    """A move that the table does not have: a fault in the agent, never in an update."""
-
-    code = "illegal-move"
-
-
 def after(state: State, event: Event) -> State:
     """The state that follows; ``IllegalMove`` when the table has none."""
-    try:
-        return TABLE[state, event]
-    except KeyError as e:
-        raise IllegalMove(f"{event!r} is not possible in {state}") from e
+    return moves.after(TABLE, state, event)
 
 
 def diagram() -> str:
     """The table as a Mermaid state diagram, for the README."""
-    lines = ["stateDiagram-v2", "    [*] --> IDLE"]
-    lines += [f"    {a} --> {b}: {event}" for (a, event), b in TABLE.items() if event != "restart"]
-    lines += [f"    {state} --> [*]" for state in ENDED]
-    return "\n".join(lines)
+    return moves.diagram(TABLE, ENDED, hidden=("restart",))

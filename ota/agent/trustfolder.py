@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from ota.agent.damage import damaged
 from signing import durable
 from signing.errors import NotFound, Outage
 from signing.report import Versions
@@ -67,12 +68,7 @@ class TrustFolder:
 
     def damaged(self, why: str) -> Outage:
         """What is kept here can not be used; the store is not to blame, and nothing is made anew."""
-        return Outage(
-            f"{self.path}: {why}",
-            code="state-damaged",
-            subject=str(self.path),
-            remedy="restore it from backup, or provision the device anew and replace it",
-        )
+        return damaged(str(self.path), f"{self.path}: {why}")
 
     def versions(self) -> Versions:
         """Versions of what is adopted, and of the newest root; 0 for what was never seen."""

@@ -10,7 +10,8 @@ import pytest
 from simulators.agentbox import Box
 
 from ota.agent import states
-from ota.agent.states import AFTER, BEFORE, ENDED, TABLE, Event, IllegalMove, State
+from ota.agent.moves import IllegalMove
+from ota.agent.states import AFTER, BEFORE, ENDED, TABLE, Event, State
 
 STATES: tuple[State, ...] = get_args(State)
 EVENTS: tuple[Event, ...] = get_args(Event)

@@ -17,11 +17,12 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from ota.agent.damage import damaged
 from ota.agent.database import RUNS_SINCE, Database
 from ota.agent.runs import states
 from ota.agent.verdict import WantedRun
 from signing import strict
-from signing.errors import Malformed, Outage
+from signing.errors import Malformed
 from signing.playbooks.run import PlaybookRun
 from signing.playbooks.target import PlaybookTarget
 from signing.report import StepState
@@ -172,21 +173,8 @@ def _steps(data: bytes) -> tuple[StepState, ...]:
 
 
 def _run(row: tuple[Any, ...]) -> Run:
-    (
-        order,
-        state,
-        assignment,
-        target,
-        version,
-        text,
-        step,
-        tries,
-        boot,
-        since,
-        code,
-        detail,
-        done,
-    ) = row
+    order, state, assignment, target, version, text, *at, code, detail, done = row
+    step, tries, boot, since = at
     try:
         return Run(
             state,
@@ -203,9 +191,4 @@ def _run(row: tuple[Any, ...]) -> Run:
             _steps(done),
         )
     except (msgspec.MsgspecError, Malformed) as e:
-        raise Outage(
-            f"the journal's run {order} is damaged: {e}",
-            code="state-damaged",
-            subject=order,
-            remedy="restore it from backup, or provision the device anew and replace it",
-        ) from e
+        raise damaged(order, f"the journal's run {order} is damaged: {e}") from e

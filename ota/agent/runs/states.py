@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ota.agent.states import IllegalMove
+from ota.agent import moves
 
 State = Literal[
     "IDLE", "ACCEPTED", "RUNNING", "PENDING_REBOOT", "LAST", "WIPING", "DONE", "FAILED"
@@ -36,15 +36,9 @@ TABLE: Final[dict[tuple[State, Event], State]] = {
 
 def after(state: State, event: Event) -> State:
     """The state that follows; ``IllegalMove`` when the table has none."""
-    try:
-        return TABLE[state, event]
-    except KeyError as e:
-        raise IllegalMove(f"{event!r} is not possible in {state}") from e
+    return moves.after(TABLE, state, event)
 
 
 def diagram() -> str:
     """The table as a Mermaid state diagram, for the README."""
-    lines = ["stateDiagram-v2", "    [*] --> IDLE"]
-    lines += [f"    {a} --> {b}: {event}" for (a, event), b in TABLE.items()]
-    lines += [f"    {state} --> [*]" for state in ENDED]
-    return "\n".join(lines)
+    return moves.diagram(TABLE, ENDED)
