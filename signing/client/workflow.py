@@ -34,6 +34,7 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from signing import distinct, layout, strict
+from signing.client.beyond import stands
 from signing.client.cache import Cache
 from signing.client.errors import BROKEN, signed_bytes, translated
 from signing.errors import Outage, Refusal, Stale
@@ -187,7 +188,7 @@ class TufClient:
             with translated(f"root version {version}"):
                 self._set.update_root(data)
             distinct.counted(before, Root.type, data)
-            distinct.counted(self.root, Root.type, data)
+            stands(self.root, self.root, data)
             self._new["root.json"] = data
             if self._keep_root is not None:
                 self._keep_root(version, data)
@@ -213,7 +214,7 @@ class TufClient:
         try:
             with translated("timestamp"):
                 self._set.update_timestamp(data)
-            distinct.counted(self.root, Timestamp.type, data)
+            stands(self.root, self.timestamp, data)
             self._new["timestamp.json"] = data
         except tuf.EqualVersionNumberError:
             version = self.timestamp.version
@@ -245,7 +246,7 @@ class TufClient:
         )
         with translated("snapshot"):
             self._set.update_snapshot(data)
-        distinct.counted(self.root, Snapshot.type, data)
+        stands(self.root, self.snapshot, data)
         if known is not None and before == self.snapshot.version:
             self._refuse_two_contents("snapshot", before, known, data)
         self._new["snapshot.json"] = data
@@ -274,7 +275,7 @@ class TufClient:
         data = self._required(self._name(name, meta.version), limit)
         with translated(name):
             self._set.update_delegated_targets(data, name, parent)
-        distinct.counted(self._delegator(parent), name, data)
+        stands(self._delegator(parent), self._loaded(name), data, name)
         found = self._checked(name)
         if known is not None and self._still_signed(known, name, parent) == meta.version:
             self._refuse_two_contents(name, meta.version, known, data)
