@@ -22,6 +22,8 @@ _IMAGE = "ask the release's signers; yank it if they did not mean it: ota releas
 _PLAYBOOK = "ask the playbook's signers; yank it: ota playbook yank NAME@VERSION"
 _REPORT = "suspect the device or its courier: ota fleet show DEVICE"
 
+_RECEIPT = "look before you trust it: ota fleet show DEVICE; without it: ota fleet retire DEVICE"
+
 REFUSALS: dict[str, Row] = {
     # -- metadata, both repositories ------------------------------------------------------
     "signature": Row("metadata is not signed by a threshold of its role's keys", _STORE),
@@ -78,6 +80,12 @@ REFUSALS: dict[str, Row] = {
     "report-incarnations": Row(
         "too many new incarnations of one device wait for a person", _REPORT
     ),
+    "receipt-wrong-device": Row("a receipt of another device than the retired one", _RECEIPT),
+    "receipt-state": Row(
+        "a receipt of a former state, or of a device of which a copy is about", _RECEIPT
+    ),
+    "receipt-order": Row("a receipt for an order that its device was never given", _RECEIPT),
+    "receipt-outlived": Row("a device that reported again after its last word", _RECEIPT),
     "ssm-document": Row(
         "the hint document at Systems Manager is not what this program made",
         "suspect the account: aws ssm get-document; nothing was sent",

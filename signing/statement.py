@@ -36,6 +36,7 @@ _REMEDY: dict[Kind, str] = {
     "plan": "ota rollout plan SPEC --out PLAN, or have its author send it again",
     "approval": "ota rollout approve PLAN --key APPROVER --out FILE",
     "enrolment": "fetch enrolment.json from the device again",
+    "receipt": "fetch the receipt from the device again; without it: ota fleet retire DEVICE",
 }
 """What to do about one that is malformed or not signed as it must be; reports have their own."""
 
@@ -53,6 +54,11 @@ class Statement:
     def digest(self) -> str:
         """SHA-256 of the exact payload bytes: what approvals bind."""
         return strict.digest(self.payload)
+
+
+def longest(kind: Kind) -> int:
+    """Bytes of the longest envelope that is read at all."""
+    return LIMITS[kind] + LIMITS[kind] // 2 + 16384
 
 
 def payload_type(kind: Kind) -> str:
@@ -93,7 +99,7 @@ def verify(kind: Kind, data: bytes, keys: Iterable[Key], threshold: int = 1) -> 
 def _parse(kind: Kind, data: bytes) -> tuple[Statement, Envelope]:
     limit = LIMITS[kind]
     try:
-        outer = strict.loads(data, limit=limit + limit // 2 + 16384, what=kind)
+        outer = strict.loads(data, limit=longest(kind), what=kind)
         if not isinstance(outer, dict) or set(outer) != {"payload", "payloadType", "signatures"}:
             raise Malformed(f"{kind}: not a DSSE envelope")
         if outer["payloadType"] != payload_type(kind):

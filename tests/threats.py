@@ -105,6 +105,16 @@ THREATS: dict[str, Threat] = {
         _said("statement-signature", "report-wrong-device", "report-unknown-device"),
         ("test_forged_report",),
     ),
+    "a last word forged, replayed, or of a device that lives": Threat(
+        _said(
+            "statement-signature",
+            "receipt-wrong-device",
+            "receipt-state",
+            "receipt-order",
+            "receipt-outlived",
+        ),
+        ("test_forged_receipt",),
+    ),
     "report with the right key and the wrong order": Threat(
         "listed as mismatched; no gate moves", ("test_wrong_order_report",)
     ),

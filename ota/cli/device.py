@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ota.cli import inputs
+from ota.cli import inputs, output
 from ota.cli import session as sessions
-from ota.errors import Misuse, NotPermitted
+from ota.errors import Misuse, NotFound, NotPermitted
 
 if TYPE_CHECKING:
     from ota.identities.record import Record
@@ -118,11 +118,23 @@ def activate_ssm(
 def show(ctx: typer.Context, device: DeviceId) -> None:
     """What was done for a device at AWS IoT, and what AWS says of it now."""
     session = sessions.of(ctx)
+    registry = session.wiring.registry
     record, certificates = session.wiring.lifecycle.look(device)
+    fleet: dict[str, Any] = {"registered": "no"}
+    try:
+        found = registry.device(device)
+        fleet = {
+            "registered": found.state,
+            "receipt": output.last_word(found, registry.with_receipt()),
+        }
+    except NotFound:
+        if record is None and not certificates:
+            raise
     session.details(
         {
             "device": device,
             **(_shown(record) if record else {"state": "not enrolled"}),
+            **fleet,
             "certificates": [{"id": c.id, "status": c.status} for c in certificates],
         }
     )

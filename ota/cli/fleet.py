@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ota.cli import inputs
+from ota.cli import inputs, output
 from ota.cli import session as sessions
 from ota.errors import Misuse, OtaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ota.fleet.retiring import Retirement
     from ota.ports import Device
     from ota.repositories.joining import Joined
     from signing.report import ComponentState
@@ -113,13 +114,60 @@ def accept(
     session.record(_shown(session.wiring.registry.accept(device, state_id)))
 
 
-@app.command(epilog="Example: ota fleet retire gw-7")
-def retire(ctx: typer.Context, device: DeviceId) -> None:
-    """Take a device out of service: no plans, no reports; its history stays."""
+@app.command(epilog="Example: ota fleet retire gw-7 --receipt gw-7.receipt.json")
+def retire(
+    ctx: typer.Context,
+    device: DeviceId,
+    receipt: Annotated[
+        Path | None, typer.Option(help="What the device signed when it was decommissioned.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Take a device out of service: no plans, no reports; its history stays.
+
+    With its receipt, which is verified and kept: that its keys and state are gone is then the
+    device's own signed word. A receipt may be brought later, by the same command.
+    """
+    from signing import statement  # noqa: PLC0415 - `ota --help` stays quick
+
     session = sessions.of(ctx)
-    session.confirm(f"{device}: will be retired")
-    session.wiring.registry.retire(device)
-    session.record(_shown(session.wiring.registry.device(device)))
+    wiring = session.wiring
+    data = None
+    if receipt is not None:
+        data = inputs.read(receipt, statement.longest("receipt"), "receipt")
+    with inputs.about(receipt):
+        wiring.retire(device, data, write=False)
+    if dry_run:
+        session.say(f"{device}: would be retired, {_with(data)}; nothing was written")
+        return
+    session.confirm(f"{device}: will be retired, {_with(data)}")
+    with inputs.about(receipt):
+        wiring.retire(device, data)
+    session.record(
+        {
+            **_shown(wiring.registry.device(device)),
+            "retirement": _ended(wiring.registry.retirements(device)[-1]),
+        }
+    )
+
+
+def _with(receipt: bytes | None) -> str:
+    return "without a receipt" if receipt is None else "with its verified receipt"
+
+
+def _ended(end: Retirement) -> dict[str, Any]:
+    """One end of a device; the same fields with a receipt and without."""
+    found = end.receipt
+    return {
+        "since": end.since,
+        "receipt": "verified" if found else "none",
+        "verified": end.verified,
+        "signed": found.time if found else None,
+        "order": found.order if found else "",
+        "destroyed": list(found.destroyed) if found else [],
+        "sha256": end.sha256,
+        "key": end.keyid,
+    }
 
 
 @app.command(epilog="Example: ota fleet label gw-7 site=lyon spare-")
@@ -200,9 +248,12 @@ def sync(
 
 @app.command("list", epilog="Example: ota fleet list -l site=lyon -o csv")
 def list_(ctx: typer.Context, select: Select = "") -> None:
-    """List devices."""
+    """List devices; as JSON also whether a retired one left a verified receipt."""
     session = sessions.of(ctx)
-    session.rows([_listed(d) for d in session.wiring.registry.devices(select)], _LIST)
+    registry = session.wiring.registry
+    kept = registry.with_receipt()
+    found = [_listed(d) | {"receipt": output.last_word(d, kept)} for d in registry.devices(select)]
+    session.rows(found, _LIST)
 
 
 @app.command(epilog="Example: ota fleet show gw-7 -o json")
@@ -231,6 +282,7 @@ def show(
         for r in registry.history(device, reports)
     ]
     found["contradictions"] = [code for code, _ in registry.evidence(device)]
+    found["retirements"] = [_ended(end) for end in registry.retirements(device)]
     session.details(found)
 
 

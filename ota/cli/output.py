@@ -10,14 +10,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from signing import strict
 
+if TYPE_CHECKING:
+    from ota.ports import Device
+
 _RISKY = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins so for a formula."""
+
+
+def last_word(device: Device, with_receipt: Container[str]) -> str:
+    """Whether a retired device left a verified receipt: ``verified``, ``none``; else ""."""
+    if device.state != "retired":
+        return ""
+    return "verified" if device.id in with_receipt else "none"
 
 
 def rows(form: str, items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ The procedure of :func:`register`, inside the caller's transaction:
    that a device may have.
 2. A known id with the same key: nothing changes. With another key, or retired: ``NotPermitted``,
    because a key is replaced only by a person who says so (``ota fleet replace``).
-3. The key belongs to no other device: one key, one purpose.
+3. The key belongs to no other device: one key, one purpose. Nor did it sign a last word.
 4. The allow-list, if there is one, lists the id, and its fingerprint when it gives one.
 5. The signed components become the device's first known state; its incarnation is current.
 """
@@ -21,7 +21,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ota.errors import Malformed, NotFound, NotPermitted, Refusal
-from ota.fleet import rows
+from ota.fleet import retiring, rows
 from ota.fleet.allow import AllowList
 from ota.fleet.entries import check_courier, merged
 from ota.fleet.tables import devices, incarnations
@@ -92,8 +92,8 @@ def register(
 def replace(conn: sa.Connection, data: bytes) -> str:
     """Give a known device the key of this enrolment; labels and courier stay.
 
-    Raises ``NotFound`` for an unknown id, ``NotPermitted`` for a key of another device or for
-    an enrolment of an incarnation that was replaced before.
+    Raises ``NotFound`` for an unknown id, ``NotPermitted`` for a key of another device, for one
+    that signed a last word, or for an enrolment of an incarnation that was replaced before.
     """
     found = read(data)
     d = devices.c
@@ -144,6 +144,14 @@ def _unused(conn: sa.Connection, found: Enrolment) -> None:
             code="key-shared",
             subject=found.device,
             remedy="provision it with a key of its own: ota-agent provision",
+        )
+    ended = retiring.gave_last_word(conn, keyid)
+    if ended is not None:
+        raise NotPermitted(
+            f"{found.device}: with its key {ended} signed that the key was destroyed",
+            code="key-ended",
+            subject=found.device,
+            remedy="provision it with a new key: ota-agent provision",
         )
 
 

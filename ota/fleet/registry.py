@@ -18,13 +18,15 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from ota.errors import Malformed, Misuse, NotFound, OtaError, Refusal
-from ota.fleet import counting, enrol, recording, rows, selectors, tables
+from ota.fleet import counting, enrol, recording, retiring, rows, selectors, tables
 from ota.fleet.allow import AllowList
 from ota.fleet.enrol import Registration
 from ota.fleet.entries import Entry, check_courier, merged
+from ota.fleet.retiring import Retirement
 from ota.fleet.tables import devices, evidence, reports, standings
 from ota.ports import Device, Received
 from signing import strict
+from signing.receipt import Receipt
 from signing.report import Report
 
 _PAGE = 5_000
@@ -152,15 +154,28 @@ class Registry:
         with tables.writing(self.engine) as conn:
             return enrol.replace(conn, enrolment)
 
-    def retire(self, device_id: str) -> None:
-        """Take a device out of service: no plans, no reports; its history stays."""
+    def retire(self, device_id: str, now: datetime) -> None:
+        """Take a device out of service: no plans, no reports; its history stays. Idempotent."""
         with tables.writing(self.engine) as conn:
-            _locked(conn, device_id)
-            conn.execute(
-                devices.update()
-                .where(devices.c.id == device_id)
-                .values(state="retired", held_state_id="")
-            )
+            retiring.retire(conn, _locked(conn, device_id), now)
+
+    def retire_with_receipt(self, device_id: str, receipt: bytes, now: datetime) -> None:
+        """The same, with the device's last word; see :mod:`ota.fleet.retiring`.
+
+        A device that was retired before gets its receipt added. Raises ``Refusal`` ``receipt-*``
+        and ``statement-*``, and ``NotPermitted("receipt-again")``; nothing has changed then.
+        """
+        with tables.writing(self.engine) as conn:
+            found = _locked(conn, device_id)
+            retiring.checked(conn, found, receipt)
+            retiring.retire(conn, found, now, receipt)
+
+    def check_receipt(self, device_id: str, receipt: bytes) -> Receipt:
+        """What :meth:`retire_with_receipt` would verify; nothing is written."""
+        with tables.reading(self.engine) as conn:
+            found = _device(conn, device_id)
+            retiring.not_again(conn, found)
+            return retiring.checked(conn, found, receipt)
 
     def accept(self, device_id: str, state_id: str = "") -> Device:
         """Make the held incarnation of a ``restored`` device its current one.
@@ -220,6 +235,16 @@ class Registry:
             Stored(rows.report(data), data, status, strict.instant(received))
             for data, status, received in found
         ]
+
+    def retirements(self, device_id: str) -> list[Retirement]:
+        """Every end of a device, oldest first, receipts verified once more; ``Malformed``."""
+        with tables.reading(self.engine) as conn:
+            return retiring.all_of(conn, device_id)
+
+    def with_receipt(self) -> frozenset[str]:
+        """Devices whose newest retirement has a receipt; they may have come back since."""
+        with tables.reading(self.engine) as conn:
+            return retiring.with_receipt(conn)
 
     def evidence(self, device_id: str) -> list[tuple[str, bytes]]:
         """(refusal code, exact bytes) of signed reports that contradict stored ones."""

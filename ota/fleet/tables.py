@@ -103,6 +103,17 @@ evidence = sa.Table(  # signed bytes that contradict signed bytes; never counted
     sa.Column("envelope", sa.LargeBinary, nullable=False),
     sa.Column("received", sa.String(20), nullable=False),
 )
+retirements = sa.Table(  # one for each end of a device; ``key`` is the one that it had then
+    "retirements",
+    metadata,
+    sa.Column("id", _Serial, primary_key=True, autoincrement=True),
+    sa.Column("device", _Id, sa.ForeignKey("devices.id"), nullable=False, index=True),
+    sa.Column("keyid", sa.String(64), nullable=False, index=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("since", sa.String(20), nullable=False),
+    sa.Column("receipt", sa.LargeBinary),
+    sa.Column("verified", sa.String(20)),
+)
 
 
 def connect(url: str) -> sa.Engine:

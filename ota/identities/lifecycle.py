@@ -49,7 +49,7 @@ class Registered(Protocol):
     def devices(self, selector: str = "") -> Iterable[Device]:
         """All of them."""
 
-    def retire(self, device_id: str) -> None:
+    def retire(self, device_id: str, now: datetime) -> None:
         """Out of service."""
 
 
@@ -184,7 +184,7 @@ class Lifecycle:
             if not keep_registered:
                 self.registry.device(device)
                 # (1)
-                self.registry.retire(device)
+                self.registry.retire(device, now)
                 # (2)
                 exposed = self._withdrawn(device, now)
             # (3)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from ota.errors import Misuse, NeedsHuman
+from ota.errors import Misuse, NeedsHuman, Refusal
 from ota.rollout import lock, tidying, view
 from ota.rollout.engine import Engine, Step
 from ota.rollout.observe import Observed, open_logs
@@ -23,6 +23,7 @@ from ota.rollout.opening import Opening
 from ota.rollout.records import Log, Records
 from ota.rollout.states import CLOSED
 from ota.rollout.tidying import Tidied
+from signing.receipt import Receipt
 
 
 class Campaign:
@@ -164,6 +165,16 @@ class Campaign:
     def open_devices(self, component: str) -> Mapping[str, frozenset[str]]:
         """Open rollout -> its devices, for planning one rollout per device and component."""
         return self._opening.open_devices(component)
+
+    def require_order(self, receipt: Receipt) -> None:
+        """``Refusal("receipt-order")`` unless the receipt's order was given to its device."""
+        found = Log.open_or_new(self._records, receipt.rollout).view.orders.get(receipt.order)
+        if found is None or receipt.device not in found.devices:
+            raise Refusal(
+                "receipt-order",
+                f"receipt of {receipt.device!r}: it was never given order {receipt.order!r:.80}",
+                subject=receipt.device,
+            )
 
     def in_use(self, path: str) -> list[str]:
         """Why a release must not be yanked: open rollouts that send it or go back to it."""

@@ -91,6 +91,22 @@ class Wiring(Parts):
             roots=self._root_digests(),
         )
 
+    def retire(self, device: str, receipt: bytes | None, *, write: bool = True) -> None:
+        """Take a device out of service; ``receipt`` is its last word, verified first.
+
+        Reports that wait are taken in before: the device's last outcome still counts.
+        """
+        if receipt is None:
+            self.registry.device(device)
+            if write:
+                self.registry.retire(device, self._clock())
+            return
+        self.campaign.require_order(self.registry.check_receipt(device, receipt))
+        if write:
+            with contextlib.suppress(Busy):
+                self.campaign.observe(self._clock())
+            self.registry.retire_with_receipt(device, receipt, self._clock())
+
     @cached_property
     def lifecycle(self) -> Lifecycle:
         """Identities of devices at AWS IoT."""

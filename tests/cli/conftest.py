@@ -196,7 +196,7 @@ def answer(ota: Ota, template: Path) -> Callable[..., None]:
     counters: dict[str, int] = {}
 
     def report(outcome: str = "committed", *devices: str, code: str = "") -> None:
-        wiring = ota.wiring.wiring()
+        wiring = ota.wiring()
         for device in devices or DEVICES:
             state = wiring.desk.state(device)
             for assigned in state.assignments.values():

@@ -42,7 +42,10 @@ def test_from_request_to_revocation(plant: Ota, aws: Account, tmp_path: Path) ->
     assert [c["status"] for c in seen["certificates"]] == ["ACTIVE"]
     assert plant("device", "revoke", DEVICE).code == 4
     assert plant.ok("device", "show", DEVICE, "-o", "json").json == seen
+    assert (seen["registered"], seen["receipt"]) == ("active", "")
     done = plant.ok("device", "revoke", DEVICE, "--yes", "-o", "json").json
+    ended = plant.ok("device", "show", DEVICE, "-o", "json").json
+    assert (ended["registered"], ended["receipt"]) == ("retired", "none")
     assert done["revoked"] == [made["certificate_id"]]
     assert plant.ok("fleet", "show", DEVICE, "-o", "json").json["state"] == "retired"
     root = aws.client("iot")
@@ -63,6 +66,8 @@ def test_wrong_words(plant: Ota, aws: Account, tmp_path: Path) -> None:
     stranger = request(tmp_path, "gw-99")
     unknown = plant("device", "enroll", "gw-99", "--csr", stranger, "--out", out)
     assert (unknown.code, "not registered" in unknown.err) == (2, True)
+    nobody = plant("device", "show", "gw-99")
+    assert (nobody.code, "ota fleet list" in nobody.err) == (2, True)
     assert not out.exists()
     assert aws.client("iot").list_certificates()["certificates"] == []
     assert aws.client("iot").list_things()["things"] == []

@@ -58,7 +58,7 @@ def test_register_against_an_allow_list(ota: Ota, enrolment: Path) -> None:
 
 def test_register_completes_what_was_killed(ota: Ota, enrolment: Path) -> None:
     """Killed between registry and director: the same command again publishes the metadata."""
-    wiring = ota.wiring.wiring()
+    wiring = ota.wiring()
     wiring.registry.register(enrolment.read_bytes(), None, {}, "spool", ota.now)
     wiring.close()
     timestamp = ota.folder / "store/director/devices/gw-9/timestamp.json"

@@ -85,7 +85,7 @@ def test_confirmation_on_a_terminal(
     """A person says yes or no; no changes nothing and is not an accident."""
 
     def confirm(text: str, **_: object) -> bool:
-        assert text == "gw-1: will be retired. Go on?"
+        assert text == "gw-1: will be retired, without a receipt. Go on?"
         if not answer:
             raise typer.Abort
         return True
@@ -113,7 +113,7 @@ def test_watch_until_closed(
     rollout = ota.ok("rollout", "list", "-o", "json").json[0]["rollout"]
 
     def meanwhile(_: float) -> None:
-        wiring = ota.wiring.wiring()
+        wiring = ota.wiring()
         wiring.campaign.abort(rollout, ota.now, "leave")
         wiring.close()
 

@@ -53,7 +53,7 @@ def running(ota: Ota, plan: Path) -> str:
 
 def assigned(ota: Ota) -> dict[str, list[str]]:
     """Device -> paths that its director assigns."""
-    wiring = ota.wiring.wiring()
+    wiring = ota.wiring()
     found = {d: [a.path for a in wiring.desk.assignments(d).values()] for d in DEVICES}
     wiring.close()
     return found
@@ -92,9 +92,9 @@ def test_plan_takes_in_what_devices_sent(
     ota("rollout", "start", plan)
     ota("rollout", "step")
     answer("committed")
-    before = [d.counter for d in ota.wiring.wiring().registry.devices()]
+    before = [d.counter for d in ota.wiring().registry.devices()]
     assert "1 already runs it" in ota("rollout", "plan", second, "--dry-run").err
-    assert sum(d.counter for d in ota.wiring.wiring().registry.devices()) == sum(before) + 1
+    assert sum(d.counter for d in ota.wiring().registry.devices()) == sum(before) + 1
     assert not list((ota.folder / "spool").glob("gw-*/reports/*.json"))
 
 
@@ -201,8 +201,8 @@ def test_watch_tells_changes_and_ends_with_the_rollout(
     ota: Ota, running: str, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``status --watch``: one line a change, the counts of the end on stdout, exit 0."""
-    moves = [lambda: ota.wiring.wiring().campaign.step(running, ota.now), lambda: None, answer] * 4
-    moves += [lambda: ota.wiring.wiring().campaign.step(running, ota.now)]
+    moves = [lambda: ota.wiring().campaign.step(running, ota.now), lambda: None, answer] * 4
+    moves += [lambda: ota.wiring().campaign.step(running, ota.now)]
 
     def sleep(_seconds: float) -> None:
         moves.pop(0)()

@@ -171,7 +171,7 @@ def test_a_full_table_is_taken(ota: Ota) -> None:
         "kms_key = 'alias/ota-store'\nbucket_key = false\nstorage_class = 'INTELLIGENT_TIERING'\n"
         "[aws]\nregion = 'eu-central-1'\n"
     )
-    store = ota.wiring.wiring().store
+    store = ota.wiring().store
     assert isinstance(store, S3Store)
     place = store._bucket._place
     assert (place.bucket, place.prefix, place.owner) == ("updates", "eu/plant-7", "111122223333")

@@ -236,7 +236,7 @@ def test_a_rollout_goes_on_after_a_recovery(ota: Ota, second: Path) -> None:
     ota.ok("rollout", "approve", plan, "--key", "approver", "--out", approval, "--yes")
     ota.ok("rollout", "start", plan, "--approval", approval, "--yes")
     ota.ok("rollout", "step")
-    assigned = [d for d in DEVICES if ota.wiring.wiring().desk.assignments(d)]
+    assigned = [d for d in DEVICES if ota.wiring().desk.assignments(d)]
     assert len(assigned) == 1
     path = ota.folder / "repo-metadata" / "director.toml"
     path.write_text(path.read_text().replace('["director-online"]', '["director-online-2"]'))
@@ -247,12 +247,12 @@ def test_a_rollout_goes_on_after_a_recovery(ota: Ota, second: Path) -> None:
     ota.ok("repo", "sign", *DIRECTORS)
     done = ota("repo", "recover", "--online", "--only", "director", "--yes")
     assert (done.code, done.out) == (0, "REPOSITORY  ROOT  DEVICES\ndirector  2  3\n")
-    assert [d for d in DEVICES if ota.wiring.wiring().desk.assignments(d)] == []
+    assert [d for d in DEVICES if ota.wiring().desk.assignments(d)] == []
     name = ota.ok("rollout", "list", "-o", "json").json[0]["rollout"]
     ota.ok("rollout", "pause", name, "--yes")
     ota.ok("rollout", "resume", name, "--yes")
     ota.ok("rollout", "step")
-    assert [d for d in DEVICES if ota.wiring.wiring().desk.assignments(d)] == assigned
+    assert [d for d in DEVICES if ota.wiring().desk.assignments(d)] == assigned
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ def test_who_is_not_registered_gets_nothing(world: World) -> None:
         world.lifecycle().enrol(
             "stranger", request(world.key, "stranger"), world.written.append, now()
         )
-    world.registry.retire(THING)
+    world.registry.retire(THING, START)
     with pytest.raises(NotPermitted) as caught:
         world.enrol()
     assert caught.value.code == "retired"
@@ -446,7 +446,7 @@ def test_sync_takes_nobody_in_and_puts_nobody_out(world: World) -> None:
     found = syncing.sync(ListedThings(root), world.registry, write=True)
     assert world.registry.device(THING).state == "active"
     assert [r.finding for r in found.rows] == ["labels", "revoked-there"]
-    world.registry.retire(THING)
+    world.registry.retire(THING, START)
     root.update_thing(thingName=THING, attributePayload={"attributes": {"ota": "active"}})
     found = syncing.sync(ListedThings(root), world.registry, write=True)
     assert "retired-here" in {r.finding for r in found.rows}

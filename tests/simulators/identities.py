@@ -11,6 +11,7 @@ from securesystemslib.signer import CryptoSigner
 
 from signing import statement, strict
 from signing.enrolment import Enrolment, key_to_dict
+from signing.receipt import Receipt
 from signing.report import ComponentState, Report, Slot, UpdateState, Versions
 
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -91,6 +92,21 @@ class Identity:
     def report(self, counter: int, **changes: Any) -> bytes:
         """The same, signed."""
         return self.sign(msgspec.to_builtins(self.body(counter, **changes)))
+
+    def receipt(self, **changes: Any) -> bytes:
+        """A signed last word."""
+        body = Receipt(
+            schema=1,
+            device=self.device,
+            state_id=self.state_id,
+            order="ota-end-x7k2m9-u1-w0-b0",
+            rollout="end-x7k2m9",
+            time=strict.stamp(START),
+            keyid=self.keyid,
+            destroyed=("identity", "state.db"),
+        )
+        said = msgspec.to_builtins(msgspec.structs.replace(body, **changes))
+        return statement.sign("receipt", said, self.signer)
 
     def sign(self, body: Any) -> bytes:
         """Any body at all, signed as a report: also what an honest signer would not sign."""

@@ -181,7 +181,7 @@ def test_a_device_that_differs_from_the_plan_is_left_out(world: World) -> None:
     """Rule 7: what it runs now is not what the plan froze, so it gets no order."""
     world.devices["d003"].runs = world.catalogue.listed["app/app-2.0.0.bin"]
     world.courier.inbox.append(world.devices["d003"].send())
-    world.registry.retire("d004")
+    world.registry.retire("d004", world.now)
     world.start(2, 4)
     assert world.drive() == "COMPLETED"
     assert set(world.status()["left_out"]) == {"d003", "d004"}
