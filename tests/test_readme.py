@@ -50,6 +50,7 @@ SKIPPED = [
     "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -subj /CN=press-07 -out press-07.csr",
     "ota fleet register press-07.enrolment.json --allow devices.csv --courier iot-jobs",
     "ota device activate-ssm press-07 --out press-07.activation   # a secret, for one machine, once",
+    "ota fleet retire gw-7 --receipt gw-7.receipt.json --dry-run",
     "pip download --dest wheels-x86_64 --only-binary :all: ./ota_orchestrator-*.whl   # for each platform",
 ]
 """First lines of the blocks that can not run here; ``test_project.py`` does what they do."""
