@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators.images import tar
 from simulators.plant import Gateway, Part, Plant
 from simulators.thief import Thief, put
 from simulators.threats import ONE, Remembered, honest, named, ordered, sees, threat, unchanged
@@ -69,13 +68,15 @@ def test_the_file_after_its_hash(
 def test_an_archive_while_it_is_unpacked(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unpacked from bytes that changed after their hash: dropped, and nothing of it runs."""
     plant = Plant(ground / "archive", ["a"], [Part("app", "dir-symlink")])
-    plant.publish(plant.build("1.0.0", archive(ONE)), plant.build("2.0.0", archive(b"two")))
+    plant.publish(
+        plant.build("1.0.0", tar(ONE, "app.bin")), plant.build("2.0.0", tar(b"two", "app.bin"))
+    )
     assert plant.roll_out("one", "1.0.0")["state"] == "COMPLETED"
     gateway = plant["a"]
     rollout = ordered(plant)
     sees(gateway)
     before = Remembered.of(gateway)
-    evil = archive(EVIL)
+    evil = tar(EVIL, "app.bin")
     after_verifying(monkeypatch, lambda path: path.write_bytes(evil))
     gateway.look()
     unchanged(gateway, before)
@@ -86,16 +87,6 @@ def test_an_archive_while_it_is_unpacked(ground: Path, monkeypatch: pytest.Monke
     assert gateway.sound()
     assert plant.drive(rollout)["state"] in {"COMPLETED", "HELD"}
     plant.wiring.close()
-
-
-def archive(content: bytes) -> bytes:
-    """A tar file, always as long."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        entry = tarfile.TarInfo("app.bin")
-        entry.size = len(content)
-        tar.addfile(entry, io.BytesIO(content))
-    return out.getvalue()
 
 
 def runs(gateway: Gateway) -> bytes:

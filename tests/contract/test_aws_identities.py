@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 from simulators.identities import START, Identity, running
 from simulators.ministack import Account
+from simulators.stopping import Killed
 
 from ota import shipped, syncing
 from ota.aws.client import client
@@ -191,10 +192,6 @@ CALLS = (
     "update_certificate",
     "update_thing",
 )
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 @pytest.mark.parametrize("moment", [f"{c}{w}" for c in CALLS for w in ("", " done")])

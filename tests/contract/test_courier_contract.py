@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from simulators.courierbench import Bench, IotJobsBench, SpoolBench, SshBench, SsmBench
 from simulators.identities import START
+from simulators.stopping import Killed, kill_at
 
 from ota.agent import hints
 from ota.couriers.spool import MAX_REPORT, Spool
@@ -231,21 +232,11 @@ def test_killed_while_dispatching(
     root: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, call: str, at: int
 ) -> None:
     """Dying at any sync or rename and doing it again gives each device exactly one hint."""
-    real, count = getattr(os, call), iter(range(1, 10_000))
-
-    class KilledError(BaseException):
-        pass
-
-    def dying(*args: object, **kwargs: object) -> object:
-        if next(count) == at:
-            raise KilledError
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(os, call, dying)
+    kill_at(monkeypatch, os, call, at)
     taken = []
     try:
         spool.dispatch(order("gw-1", "gw-2"))
-    except KilledError:
+    except Killed:
         taken = hint_files(root)
         for name in taken:
             (root / name).unlink()

@@ -18,31 +18,20 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators.images import Image, image
 
 from ota.agent import installers
 from ota.ports import Installer, Slots
 from signing.errors import Malformed, Outage
-from signing.release import Format, Release
 
 AB_DEVICE = Path(__file__).parents[1] / "simulators" / "ab_device.py"
 KINDS = ("dir-symlink", "single-file", "exec")
 STEPS = ("stage", "activate", "commit", "rollback", "cleanup")
 CHANGES = ("rename", "replace", "symlink", "link", "unlink", "rmdir", "mkdir", "chmod", "fsync")
-
-
-@dataclass(frozen=True)
-class Image:
-    path: Path
-    release: Release
-
-    @property
-    def sha256(self) -> str:
-        return self.release.sha256
 
 
 def tarball(number: int) -> bytes:
@@ -88,23 +77,13 @@ class Kit:
 
     def image(self, number: int) -> Image:
         data = tarball(number) if self.kind == "dir-symlink" else b"image %d" % number * 1000
-        path = self.downloads / f"{number}.part"
-        path.write_bytes(data)
-        path.chmod(0o600)
-        kind: Format = "tar" if self.kind == "dir-symlink" else "file"
-        digest = hashlib.sha256(data).hexdigest()
-        return Image(
-            path,
-            Release(
-                path=f"os/image-{number}.bin",
-                component="os",
-                version=f"{number}.0",
-                hardware_ids=("ab-rev-1",),
-                release_counter=1,
-                format=kind,
-                length=len(data),
-                hashes={"sha256": digest},
-            ),
+        return image(
+            self.downloads / f"{number}.part",
+            f"os/image-{number}.bin",
+            data,
+            version=f"{number}.0",
+            hardware_ids=("ab-rev-1",),
+            format="tar" if self.kind == "dir-symlink" else "file",
         )
 
     def installer(self) -> Installer:
@@ -456,8 +435,8 @@ def test_own_folders_only(kit: Kit) -> None:
     assert sorted(path.name for path in kit.world.iterdir()) == ["bystander", "own"]
     assert (kit.world / "bystander").read_text() == "not yours"
     assert sorted(path.name for path in kit.downloads.iterdir()) == [f"{n}.part" for n in range(5)]
-    for image in kit.images:
-        assert hashlib.sha256(image.path.read_bytes()).hexdigest() == image.sha256
+    for kept in kit.images:
+        assert hashlib.sha256(kept.path.read_bytes()).hexdigest() == kept.sha256
 
 
 def bad_options() -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -11,24 +11,15 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from simulators.images import release
 from simulators.mutations import budget, damaged, dumps, mutated
 
 from ota.agent.installers.exec_ import REFUSING, Exec
 from ota.ports import Slots
 from signing.errors import Outage, Refusal
-from signing.release import Release
 
 HASH = "a" * 64
-RELEASE = Release(
-    path="os/os-1.img",
-    component="os",
-    version="1",
-    hardware_ids=("gw-rev-b",),
-    release_counter=1,
-    format="file",
-    length=1,
-    hashes={"sha256": HASH},
-)
+RELEASE = release("os/os-1.img", hashes={"sha256": HASH})
 GOOD: dict[str, Any] = {
     "ok": True,
     "activation": "reboot",

@@ -7,12 +7,11 @@ all layouts and wakes at the end; ``gw-3`` looks in some of them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from simulators.rotation import DEVICES, Stage
+from simulators.rotation import APP, BOTH, DEVICES, Stage, fixtures
 from simulators.signed import NOW, stock_client
 from tuf.api.metadata import Snapshot
 
@@ -23,26 +22,16 @@ from ota.repositories.restoring import Seen
 from signing import bins, layout
 from signing.image.state import State
 
-APP = ["app/app-1.0.0.bin"]
-BOTH = ("targets-1", "targets-3")
 LATER = NOW + timedelta(hours=1)
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    """Released: 1.0.0, assigned to every device, and 1.0.1 to 1.0.9; no bins yet."""
-    stage = Stage(tmp_path_factory.mktemp("template"))
-    for number in range(1, 10):
-        stage.place.releases.add(stage.place.build(f"1.0.{number}"), NOW)
-    stage.place.signed()
-    stage.place.releases.publish(NOW)
+def released(stage: Stage) -> None:
+    """1.0.0, assigned to every device, and 1.0.1 to 1.0.9; no bins yet."""
+    stage.list_more(*(f"1.0.{number}" for number in range(1, 10)))
     stage.append("image.toml", "\n[components.app]\nbins = 1\n")
-    return stage
 
 
-@pytest.fixture
-def stage(template: Stage, tmp_path: Path) -> Stage:
-    return template.copied(tmp_path / "s")
+template, stage = fixtures(released)
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +68,6 @@ def listed(stage: Stage) -> dict[str, int]:
     return {file.removesuffix(".json"): meta.version for file, meta in snapshot.meta.items()}
 
 
-def watched(stage: Stage) -> Iterator[None]:
-    """``gw-1`` looks whenever anything became public; every look must be a good one."""
-
-    def look(_name: str) -> None:
-        stage.store.after = None
-        try:
-            assert stage.wanted("gw-1") == APP
-        finally:
-            stage.store.after = look
-
-    stage.store.after = look
-    yield
-    stage.store.after = None
-
-
 ALL = {f"1.0.{n}" for n in range(10)}
 
 
@@ -103,11 +77,9 @@ def test_layouts_come_and_go_and_no_device_is_stranded(stage: Stage) -> None:
     assert [stage.wanted(device) for device in DEVICES] == [APP] * 3
     before = listed(stage)
     for had, has in ((1, 4), (4, 32), (32, 2), (2, 1)):
-        watching = watched(stage)
-        next(watching)
-        words = lay_out(stage, had, has)
+        with stage.watched():
+            words = lay_out(stage, had, has)
         assert f"app: {had} bins become {has}; 10 releases move, unchanged" in words
-        list(watching)
         assert bins.count(state(stage).roles["app"]) == has
         assert releases(stage) == ALL
         after = listed(stage)
@@ -326,11 +298,9 @@ def test_verify_names_the_bin_that_was_touched(four: Stage) -> None:
 def test_keyholders_of_a_component_with_bins_are_rotated(four: Stage) -> None:
     """Bins whose signatures fall short are signed again, by the new keyholders, in one sitting."""
     assert [four.wanted(d) for d in DEVICES] == [APP] * 3
-    watching = watched(four)
-    next(watching)
-    four.append("image.toml", 'keyholders = ["app-1", "app-2"]\n')
-    words = four.change(*BOTH, "app-1", "app-2")
-    list(watching)
+    with four.watched():
+        four.append("image.toml", 'keyholders = ["app-1", "app-2"]\n')
+        words = four.change(*BOTH, "app-1", "app-2")
     assert any("component app, keyholder targets-1" in line for line in words), words
     role = state(four).roles["app"]
     keys = {four.place.policy.key(name).keyid for name in ("app-1", "app-2")}
@@ -367,11 +337,9 @@ def test_roles_above_the_bins_are_rotated(four: Stage, name: str) -> None:
     """No moment of it is a refusal, whatever must be signed again below."""
     edit, signers = ROTATIONS[name]
     assert four.wanted("gw-1") == APP
-    watching = watched(four)
-    next(watching)
-    four.edit("image.toml", *edit)
-    four.change(*signers)
-    list(watching)
+    with four.watched():
+        four.edit("image.toml", *edit)
+        four.change(*signers)
     assert [four.wanted(d) for d in DEVICES] == [APP] * 3
     four.place.releases.add(four.place.build("2.0.0"), NOW)
     four.sign(*[name for name in signers if name.startswith("targets")] or BOTH)

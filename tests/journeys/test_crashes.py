@@ -11,7 +11,6 @@ import io
 import os
 import shutil
 import subprocess
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators.images import tar
 from simulators.killing import Traced, traced
 from simulators.plant import ALL, Part, Plant
 
@@ -328,12 +328,7 @@ def archive(version: str, installer: str) -> bytes:
     data = version.encode() + os.urandom(IMAGE)
     if installer == "single-file":
         return data
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        entry = tarfile.TarInfo("image.bin")
-        entry.size = len(data)
-        tar.addfile(entry, io.BytesIO(data))
-    return out.getvalue()
+    return tar(data, "image.bin")
 
 
 def held(home: Path) -> bytes:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from simulators.awsfake import FakeAws, Killed
+from simulators.awsfake import FakeAws
 from simulators.iotworld import IotWorld
 from simulators.plant import Plant
+from simulators.stopping import Killed
 
 from signing.plan import Gate
 

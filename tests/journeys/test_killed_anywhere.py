@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from simulators.killing import PERSISTING, doing
 from simulators.plant import Gateway, Plant
+from simulators.plants import fixtures
 from simulators.repos import Repo
 from simulators.thief import next_root
 from simulators.threats import BOTH, ONE, ROOTS, TWO, contents, news, standing
@@ -31,16 +31,16 @@ STRIDE = 100
 """Of the other calls every hundredth: between two changes the disk is the same all the time."""
 
 
-@pytest.fixture(scope="module")
-def frozen(ground: Path) -> Iterator[Plant]:
+def made(folder: Path) -> Plant:
     """``a`` runs 1.0.0, and everything is new to it."""
-    plant = standing(ground / "plant")
+    plant = standing(folder)
     for repository in BOTH:
         next_root(plant, repository, lambda _root: None, *ROOTS[repository])
     news(plant)
-    plant.freeze()
-    yield plant
-    plant.wiring.close()
+    return plant
+
+
+frozen, _ = fixtures(made)
 
 
 def fetched(gateway: Gateway) -> None:

@@ -6,13 +6,13 @@ nothing, says a named code, and installs as soon as the store is honest again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from simulators.lies import DAMAGE, damaged, memory
 from simulators.plant import Plant
+from simulators.plants import fixtures
 
 from signing.refusals import REFUSALS
 
@@ -23,24 +23,18 @@ ROLES = (
 )
 
 
-@pytest.fixture(scope="module")
-def frozen(ground: Path) -> Iterator[Plant]:
+def made(folder: Path) -> Plant:
     """``a`` runs 1.0.0 and is about to fetch new versions of every file of both repositories."""
-    plant = Plant(ground / "plant", ["a", "b"])
+    plant = Plant(folder, ["a", "b"])
     plant.publish(plant.build("1.0.0"))
     assert plant.roll_out("one", "1.0.0")["state"] == "COMPLETED"
     plant.publish(plant.build("2.0.0"), plant.build("1.0.0", component="mcu"))
     plant.join(["new"])
     plant.step(plant.start("two", "2.0.0"))
-    plant.freeze()
-    yield plant
-    plant.wiring.close()
+    return plant
 
 
-@pytest.fixture
-def plant(frozen: Plant) -> Plant:
-    frozen.thaw()
-    return frozen
+frozen, plant = fixtures(made)
 
 
 def newest(plant: Plant, repository: str, role: str) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from simulators.plant import TREE, Gateway, Plant
+from simulators.plants import fixtures
 from simulators.webstore import Handler, WebStore, webstore
 
 from signing.refusals import REFUSALS
@@ -23,17 +24,17 @@ ONE = b"app 1.0.0"
 BIG = os.urandom(3 << 20)
 
 
-@pytest.fixture(scope="module")
-def frozen(ground: Path) -> Iterator[Plant]:
+def made(folder: Path) -> Plant:
     """``a`` runs 1.0.0, and 2.0.0 is on its way."""
-    plant = Plant(ground / "plant", ["a"])
+    plant = Plant(folder, ["a"])
     plant.publish(plant.build("1.0.0"))
     assert plant.roll_out("one", "1.0.0")["state"] == "COMPLETED"
     plant.publish(plant.build("2.0.0", BIG))
     plant.step(plant.start("two", "2.0.0"))
-    plant.freeze()
-    yield plant
-    plant.wiring.close()
+    return plant
+
+
+frozen, _ = fixtures(made)
 
 
 @pytest.fixture

@@ -7,14 +7,12 @@ all of it and wakes at the end; ``gw-3`` looks before and after.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 import pytest
 from securesystemslib.signer import CryptoSigner
-from simulators.rotation import DEVICES, FAR, Stage, of_device
+from simulators.rotation import APP, BOTH, DEVICES, FAR, Stage, fixtures, of_device
 from simulators.signed import NOW
 from tuf.api.metadata import Metadata, Root
 
@@ -28,35 +26,9 @@ from signing.director.repository import Director
 from signing.report import ComponentState, Slot
 from signing.repository import encoded
 
-APP = ["app/app-1.0.0.bin"]
+template, stage = fixtures()
 
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    return Stage(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def stage(template: Stage, tmp_path: Path) -> Stage:
-    return template.copied(tmp_path / "s")
-
-
-def watched(stage: Stage) -> Iterator[None]:
-    """``gw-1`` looks whenever anything became public; every look must be a good one."""
-
-    def look(_name: str) -> None:
-        stage.store.after = None
-        try:
-            assert stage.wanted("gw-1") == APP
-        finally:
-            stage.store.after = look
-
-    stage.store.after = look
-    yield
-    stage.store.after = None
-
-
-ROOTS, TARGETS = ("root-1", "root-3"), ("targets-1", "targets-3")
+ROOTS = ("root-1", "root-3")
 ROTATIONS = {
     "root keyholder replaced": (
         ("image.toml", '"root-2"', '"root-4"'),
@@ -90,12 +62,12 @@ ROTATIONS = {
     ),
     "targets keyholder who did not sign removed": (
         ("image.toml", '["targets-1", "targets-2", "targets-3"]', '["targets-1", "targets-3"]'),
-        (*ROOTS, *TARGETS),
+        (*ROOTS, *BOTH),
         "targets: component app, keyholder targets-2 removed; threshold 2 stays",
     ),
     "targets threshold lowered": (
         ("image.toml", '"targets-3"]\nthreshold = 2', '"targets-3"]\nthreshold = 1'),
-        (*ROOTS, *TARGETS),
+        (*ROOTS, *BOTH),
         "targets: threshold 2 becomes 1",
     ),
     "both online keys of the image repository": (
@@ -110,7 +82,7 @@ ROTATIONS = {
     ),
     "approvers": (
         ("rollout.toml", '["approver"]', '["approver", "approver-2"]'),
-        TARGETS,
+        BOTH,
         "targets: lists workspace/approvers.json (approvers)",
     ),
 }
@@ -122,7 +94,7 @@ def test_a_role_is_rotated_under_the_eyes_of_devices(stage: Stage, name: str) ->
     edit, signers, words = ROTATIONS[name]
     assert stage.wanted("gw-3") == APP
     stage.edit(*edit)
-    for _ in watched(stage):
+    with stage.watched():
         said = stage.change(*signers)
     assert any(words in line for line in said), said
     assert [stage.wanted(device) for device in DEVICES] == [APP] * 3
@@ -134,8 +106,8 @@ def test_a_role_is_rotated_under_the_eyes_of_devices(stage: Stage, name: str) ->
 def test_a_component_gets_keyholders_of_its_own(stage: Stage) -> None:
     """Its role is signed by them from then on; the old ones can not sign it any more."""
     stage.append("image.toml", '\n[components.app]\nkeyholders = ["app-1", "app-2"]\n')
-    for _ in watched(stage):
-        words = stage.change(*TARGETS, "app-1", "app-2")
+    with stage.watched():
+        words = stage.change(*BOTH, "app-1", "app-2")
     assert any("component app, keyholder targets-1" in line for line in words)
     assert stage.wanted("gw-2") == APP
     stage.place.releases.add(stage.place.build("1.1.0"), NOW)
@@ -197,7 +169,7 @@ DIRECTOR_ROOTS = ("director-root-1", "director-root-3")
 def test_the_director_key_rotates_and_strands_nobody(stage: Stage) -> None:
     """Old and new key sign for every device, then the root; at each moment devices are content."""
     rotated(stage)
-    for _ in watched(stage):
+    with stage.watched():
         with pytest.raises(NeedsHuman) as caught:
             rotating.rotate(stage.place.repos, "director", NOW)
         assert caught.value.code == "unsigned"
@@ -452,7 +424,7 @@ def test_what_a_stolen_targets_key_let_in_is_found_and_taken_off(
 
     def rotate() -> None:
         stage.edit("image.toml", '"targets-2"', '"targets-4"')
-        stage.change(*ROOTS, *TARGETS, now=later)
+        stage.change(*ROOTS, *BOTH, now=later)
 
     if rotate_first:
         rotate()
@@ -510,7 +482,7 @@ def test_one_sitting_signs_a_whole_batch(stage: Stage) -> None:
     made = stage.place.repos.change(NOW, renew=[("image", "root"), ("director", "root")])
     assert sorted(made["image"].roles) == ["app", "root", "targets"]
     assert sorted(made["director"].roles) == ["root"]
-    for name in (*ROOTS, *TARGETS, *DIRECTOR_ROOTS):
+    for name in (*ROOTS, *BOTH, *DIRECTOR_ROOTS):
         stage.sign(name)
     assert stage.place.repos.publish(NOW) == ["image", "director-root"]
     assert [stage.wanted(device) for device in DEVICES] == [APP] * 3

@@ -6,12 +6,13 @@ Every test asserts what each device holds and what its director metadata assigns
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from simulators.plant import Part, Plant
+from simulators.plants import fixtures
 from simulators.thief import Thief
 
 from ota.errors import Misuse, NeedsHuman, OtaError
@@ -26,22 +27,15 @@ THREE = (
 )
 
 
-@pytest.fixture(scope="module")
-def frozen(ground: Path) -> Iterator[Plant]:
+def made(folder: Path) -> Plant:
     """Five devices that run 1.0.0; 2.0.0 is published."""
-    plant = Plant(ground / "plant", FLEET)
+    plant = Plant(folder, FLEET)
     plant.publish(plant.build("1.0.0"), plant.build("2.0.0"))
     assert plant.roll_out("one", "1.0.0")["state"] == "COMPLETED"
-    plant.freeze()
-    yield plant
-    plant.wiring.close()
+    return plant
 
 
-@pytest.fixture
-def plant(frozen: Plant) -> Plant:
-    """The same plant for each test, as it was frozen."""
-    frozen.thaw()
-    return frozen
+frozen, plant = fixtures(made)
 
 
 def assigned(plant: Plant) -> dict[str, str]:

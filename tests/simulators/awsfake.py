@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from botocore.awsrequest import AWSResponse
+from simulators.stopping import Killed
 
 from ota.aws.api import Api
 from ota.couriers.iot_calls import CALLS, ROLE
@@ -48,10 +49,6 @@ _COUNTERS = {
 
 
 _CLIENTS: dict[str, dict[str, Any]] = {}
-
-
-class Killed(BaseException):
-    """The process died here."""
 
 
 class SaidNo(Exception):

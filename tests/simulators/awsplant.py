@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from simulators.ministack import Account
 from simulators.plant import Gateway, Part, Plant
+from simulators.serving import in_thread
 
 from ota.settings import settings
 
@@ -72,13 +72,13 @@ class Front(contextlib.AbstractContextManager["Front"]):
             def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base's name
                 """Nothing."""
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._open = contextlib.ExitStack()
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._open.enter_context(in_thread(server))
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._open.close()
 
 
 class AwsGateway(Gateway):

@@ -15,6 +15,8 @@ import socketserver
 import threading
 from collections.abc import Iterator
 
+from simulators.serving import in_thread
+
 
 class Firewall(socketserver.ThreadingTCPServer):
     """See the module. ``passed`` counts connections that were let through."""
@@ -83,12 +85,8 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 def firewall(target: int, alpn: str = "") -> Iterator[Firewall]:
     """One for as long as the block lasts; ``target`` is a port on the loopback address."""
     wall = Firewall(target, alpn)
-    thread = threading.Thread(target=wall.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield wall
-    finally:
-        wall.blocked = True
-        wall.shutdown()
-        wall.server_close()
-        thread.join()
+    with in_thread(wall):
+        try:
+            yield wall
+        finally:
+            wall.blocked = True

@@ -19,6 +19,7 @@ from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 from simulators.identities import HARDWARE, START, Identity
+from simulators.stopping import Killed
 
 from ota.errors import Outage
 from ota.fleet.registry import Registry
@@ -47,10 +48,6 @@ from signing.report import ComponentState, Slot, UpdateState, Versions
 
 WORKSPACE = Workspace(image_root="a" * 64, director_root="b" * 64)
 EXPOSURE = timedelta(days=3)
-
-
-class Killed(BaseException):
-    """The process died here. No handler of the product may catch it."""
 
 
 @dataclass

@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from simulators.jobs_model import JSON, Jobs
 from simulators.pki import Authority
+from simulators.serving import in_thread
 
 _STATUS = {
     "InvalidRequest": (400, "InvalidRequestException"),
@@ -162,12 +163,8 @@ class Handler(BaseHTTPRequestHandler):
 def serving(authority: Authority, jobs: Jobs, alpn: list[str] | None = None) -> Iterator[Endpoint]:
     """The endpoint for as long as the block lasts."""
     endpoint = Endpoint(authority, jobs, alpn or [])
-    thread = threading.Thread(target=endpoint.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield endpoint
-    finally:
-        endpoint.drip.clear()
-        endpoint.shutdown()
-        endpoint.server_close()
-        thread.join()
+    with in_thread(endpoint):
+        try:
+            yield endpoint
+        finally:
+            endpoint.drip.clear()

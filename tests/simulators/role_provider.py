@@ -15,7 +15,6 @@ import itertools
 import json
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -23,6 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from simulators.pki import Authority, Issued
+from simulators.serving import in_thread
 from simulators.strict_s3 import Key, StrictS3
 
 READS = (
@@ -150,12 +150,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def provider(authority: Authority, s3: StrictS3, prefix: str = "p") -> Iterator[Provider]:
     """Run it in a thread on a free loopback port."""
-    server = Provider(authority, s3, prefix)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with in_thread(Provider(authority, s3, prefix)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -4,17 +4,20 @@
 >>> stage.edit("image.toml", '"root-2"', '"root-4"')
 >>> stage.change("root-1", "root-3")            # made from the policy, signed, published
 >>> stage.wanted("gw-1")                        # a device looks
+>>> template, stage = fixtures(lambda stage: stage.list_more("1.0.1"))
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from securesystemslib.signer import Signer
 from simulators.signed import HARDWARE, NOW, Signed, assignment
 from tuf.api.metadata import MetaFile, Snapshot, Targets, Timestamp
@@ -24,10 +27,14 @@ from ota.agent.trust import TrustRoom
 from ota.agent.verdict import Cycle, Known
 from ota.stores.directory import DirectoryStore
 from signing import layout, strict
+from signing.changes.ceremony import Pending
 from signing.repository import signed_by
 
 KNOWN = Known(committed={}, floors={}, denied={}, clock_floor=EPOCH)
 DEVICES = ("gw-1", "gw-2", "gw-3")
+APP = ["app/app-1.0.0.bin"]
+BOTH = ("targets-1", "targets-3")
+"""Two of the three who sign images, as many as it takes."""
 FAR = 2**31 - 1
 
 
@@ -111,6 +118,21 @@ class Stage:
         assert cycle.held == ()
         return [w.release.path for w in cycle.wanted]
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """``gw-1`` looks whenever anything became public; every look must be a good one."""
+
+        def look(_name: str) -> None:
+            self.store.after = None
+            try:
+                assert self.wanted("gw-1") == APP
+            finally:
+                self.store.after = look
+
+        self.store.after = look
+        yield
+        self.store.after = None
+
     # -- the operator ----------------------------------------------------------------------------
     def edit(self, file: str, old: str, new: str) -> None:
         """Change a policy file, and make keys for names that are new in it."""
@@ -138,6 +160,19 @@ class Stage:
         self.sign(*signers, now=now)
         self.place.repos.publish(now)
         return words
+
+    def pending(self) -> Pending:
+        """The change of the image repository that waits for signatures."""
+        found = self.place.repos.pending("image")
+        assert found is not None
+        return found
+
+    def list_more(self, *versions: str) -> None:
+        """New releases, listed, signed and published in one edition."""
+        for version in versions:
+            self.place.releases.add(self.place.build(version), NOW)
+        self.place.signed()
+        self.place.releases.publish(NOW)
 
     def stored(self) -> dict[str, bytes]:
         """Every object that is public."""
@@ -182,3 +217,19 @@ def read(store: DirectoryStore, name: str, kind: type[Any]) -> Any:
 def of_device(device: str) -> Callable[[str], str]:
     """Names of a device's director metadata."""
     return lambda file: layout.director_metadata(device, file)
+
+
+def fixtures(make: Callable[[Stage], object] = lambda _stage: None) -> tuple[Any, Any]:
+    """``template``, which ``make`` brings along once a module, and ``stage``: a copy for each test."""
+
+    @pytest.fixture(scope="module")
+    def template(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+        stage = Stage(tmp_path_factory.mktemp("template"))
+        make(stage)
+        return stage
+
+    @pytest.fixture
+    def stage(template: Stage, tmp_path: Path) -> Stage:
+        return template.copied(tmp_path / "s")
+
+    return template, stage

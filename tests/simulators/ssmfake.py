@@ -12,10 +12,10 @@ instances, an instance that is not managed. Commands run on nodes (``ssm_node.py
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import pytest
+from simulators.serving import in_thread
 from simulators.ssm_node import Node, Ran
 
 from signing import strict
@@ -57,18 +58,17 @@ class FakeSsm:
         self.held = False
         self.forge: Callable[[str, Ran], Ran] = lambda _node, ran: ran
         self._failing: dict[str, tuple[str, int]] = {}
+        self._open = contextlib.ExitStack()
         self._server: http.server.ThreadingHTTPServer | None = None
 
     # -- the server ------------------------------------------------------------------------------
     def __enter__(self) -> Self:
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = self._open.enter_context(in_thread(server))
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.shutdown()
-        self._server.server_close()
+        self._open.close()
 
     @property
     def url(self) -> str:

@@ -37,6 +37,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from simulators.pki import Authority
+from simulators.serving import in_thread
 
 REGION = "eu-west-1"
 _NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -531,12 +532,5 @@ def strict_s3(authority: Authority | None = None) -> Iterator[StrictS3]:
         own = authority.issue("s3", server=True)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(own.certificate, own.key)
-    server = StrictS3(context)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with in_thread(StrictS3(context)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
+
+from simulators.serving import in_thread
 
 
 class WebStore(ThreadingHTTPServer):
@@ -77,12 +78,5 @@ class Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def webstore() -> Iterator[WebStore]:
     """Run a store in a thread on a free loopback port."""
-    server = WebStore()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with in_thread(WebStore()) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from simulators.agentbox import Box, sha
 from simulators.boxplaybooks import AGENT, ORDER, body, last, log, ordered, step, told, touch
+from simulators.stopping import Killed
 
 from ota.agent.runs.runner import TRIES
 from signing import receipt, statement
@@ -190,17 +191,14 @@ def test_a_step_that_never_ends_its_process_is_given_up(box: Box) -> None:
     """Cut short again and again, a step fails; the device does not stay in a loop."""
     box.playbook(body(touch(box, "one"), **{"finally": touch(box, "end")}))
 
-    class Dead(BaseException):
-        pass
-
     def die(*_: object) -> None:
-        raise Dead
+        raise Killed
 
     for _ in range(TRIES):
         with box.opened() as state:
             agent = box.process(state)
             object.__setattr__(agent.runner.steps, "take", die)
-            with pytest.raises(Dead):
+            with pytest.raises(Killed):
                 agent.cycle()
     (result,) = box.cycle()
     assert (result.outcome, result.code) == ("failed", "interrupted")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from simulators.agentbox import Box
 from simulators.played_ab import PlayedAB, sha
+from simulators.stopping import Killed
 
 from ota.agent.endings import Result
 
@@ -90,14 +91,11 @@ def test_trial_that_a_watchdog_ended(box: Box, ab: PlayedAB) -> None:
 def crash_in_probe(box: Box) -> None:
     """The process dies while the probe runs."""
 
-    class Died(BaseException):
-        pass
-
     def die(_deadline: float) -> None:
-        raise Died
+        raise Killed
 
     check, box.probe.check = box.probe.check, die  # type: ignore[method-assign, assignment]  # it dies
-    with pytest.raises(Died):
+    with pytest.raises(Killed):
         box.process().cycle()
     box.probe.check = check  # type: ignore[method-assign]  # it lives
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from simulators.rotation import Stage
+from simulators.rotation import BOTH, Stage, fixtures
 from simulators.signed import NOW
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
@@ -18,37 +18,21 @@ from signing import bins, shared
 from signing.changes import ceremony
 from signing.changes.ceremony import Needs, Pending
 
-BOTH = ("targets-1", "targets-3")
 
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def two_bins(stage: Stage) -> None:
     """Two bins with a release in each; 1.0.0 is assigned."""
-    stage = Stage(tmp_path_factory.mktemp("template"))
-    for number in range(1, 5):
-        stage.place.releases.add(stage.place.build(f"1.0.{number}"), NOW)
-    stage.place.signed()
-    stage.place.releases.publish(NOW)
+    stage.list_more(*(f"1.0.{number}" for number in range(1, 5)))
     stage.append("image.toml", "\n[components.app]\nbins = 2\n")
     stage.change(*BOTH)
-    return stage
 
 
-@pytest.fixture
-def stage(template: Stage, tmp_path: Path) -> Stage:
-    return template.copied(tmp_path / "s")
-
-
-def waiting(stage: Stage) -> Pending:
-    found = stage.place.repos.pending("image")
-    assert found is not None
-    return found
+template, stage = fixtures(two_bins)
 
 
 def grown(stage: Stage) -> Pending:
     stage.edit("image.toml", "[components.app]\nbins = 2", "[components.app]\nbins = 4")
     stage.place.repos.change(NOW)
-    return waiting(stage)
+    return stage.pending()
 
 
 def redrafted(pending: Pending, name: str, edit: Callable[[Targets], None]) -> Pending:
@@ -72,7 +56,7 @@ def refused(stage: Stage, pending: Pending, kind: type[OtaError], words: str) ->
     ceremony.save(stage.place.repos.pending_path("image"), pending)
     with pytest.raises(kind, match=words):
         stage.place.repos.sign("targets-1", NOW)
-    assert not any(role.signatures for role in waiting(stage).roles.values())
+    assert not any(role.signatures for role in stage.pending().roles.values())
     assert stage.stored() == before
 
 
@@ -107,13 +91,13 @@ def test_what_is_slipped_into_a_move_is_shown(stage: Stage) -> None:
 def test_what_a_bin_shares_is_shown_for_each_release(stage: Stage) -> None:
     """Whoever changes what all of them say is seen to change all of them."""
     stage.place.releases.add(stage.place.build("2.0.0"), NOW)
-    (name,) = waiting(stage).roles
+    (name,) = stage.pending().roles
 
     def aimed(part: Targets) -> None:
         part.unrecognized_fields["common"]["hardware_ids"] = ["gw-rev-z"]
 
-    words = stage.place.repos.review(redrafted(waiting(stage), name, aimed))
-    listed = waiting(stage).drafts()[name].targets
+    words = stage.place.repos.review(redrafted(stage.pending(), name, aimed))
+    listed = stage.pending().drafts()[name].targets
     assert len(listed) > 1
     assert {line.partition(",")[0] for line in words} == {f"app: lists {path}" for path in listed}
     assert all("for gw-rev-z" in line for line in words)
@@ -131,8 +115,8 @@ def something_else_is_shared(part: Targets) -> None:
 def test_a_bin_shares_nothing_but_what_it_may(stage: Stage, how: Callable[[Targets], None]) -> None:
     """Nobody signs a description that some readers would read otherwise."""
     stage.place.releases.add(stage.place.build("2.0.0"), NOW)
-    (name,) = waiting(stage).roles
-    refused(stage, redrafted(waiting(stage), name, how), Malformed, f"{name}: common")
+    (name,) = stage.pending().roles
+    refused(stage, redrafted(stage.pending(), name, how), Malformed, f"{name}: common")
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -146,7 +130,7 @@ def test_a_bin_can_not_be_left_out_of_a_move(stage: Stage, number: int) -> None:
 def test_a_bin_alone_needs_the_role_that_delegates_to_it(stage: Stage) -> None:
     """Without it nobody could say who must sign."""
     stage.place.releases.add(stage.place.build("2.0.0"), NOW)
-    pending = waiting(stage)
+    pending = stage.pending()
     refused(stage, without(pending, "before", "app"), Malformed, "without the role")
     (name,) = pending.roles
     refused(stage, without(pending, "before", name), Malformed, "comes without version")
@@ -165,14 +149,14 @@ def nameless(part: Targets) -> None:
 def test_a_bin_holds_its_own_name(stage: Stage, how: Callable[[Targets], None]) -> None:
     """Or it could be served as another one."""
     stage.place.releases.add(stage.place.build("2.0.0"), NOW)
-    (name,) = waiting(stage).roles
-    refused(stage, redrafted(waiting(stage), name, how), Refusal, "was signed as")
+    (name,) = stage.pending().roles
+    refused(stage, redrafted(stage.pending(), name, how), Refusal, "was signed as")
 
 
 def test_a_bin_that_nobody_delegates_to(stage: Stage) -> None:
     """A name beside the layout would stay in the snapshot for ever."""
     stage.place.releases.add(stage.place.build("2.0.0"), NOW)
-    pending = waiting(stage)
+    pending = stage.pending()
     ((name, role),) = pending.roles.items()
     stray = pending.drafts()[name]
     stray.unrecognized_fields["role"] = "app.-7"
@@ -184,7 +168,7 @@ def test_a_bin_that_nobody_delegates_to(stage: Stage) -> None:
 def test_keys_that_the_file_asks_for_are_the_components(stage: Stage) -> None:
     """Fewer signatures, or others', than the component's role says."""
     stage.place.releases.add(stage.place.build("2.0.0"), NOW)
-    pending = waiting(stage)
+    pending = stage.pending()
     ((name, role),) = pending.roles.items()
     for need in (
         Needs.of([stage.place.keys[n].public_key for n in ("author", "targets-1")], 1),
@@ -226,7 +210,7 @@ def unpublished(stage: Stage, code: str) -> None:
 def test_a_release_in_a_bin_where_nobody_looks(stage: Stage) -> None:
     """It would be listed and never found."""
     stage.place.releases.add(stage.place.build("2.0.0"), NOW)
-    pending = waiting(stage)
+    pending = stage.pending()
     (name,) = pending.roles
     other = f"app.-{1 - int(name[-1])}"
     part = stage.place.repos.image().state(NOW).part(name)  # type: ignore[union-attr]
@@ -246,12 +230,12 @@ def test_a_release_in_a_bin_where_nobody_looks(stage: Stage) -> None:
 def test_a_counter_above_the_components(stage: Stage) -> None:
     """The component's role says the highest; a bin can not raise it alone."""
     stage.place.releases.add(stage.place.build("2.0.0"), NOW)
-    (name,) = waiting(stage).roles
+    (name,) = stage.pending().roles
 
     def raised(part: Targets) -> None:
         part.targets["app/app-2.0.0.bin"].unrecognized_fields["custom"]["release_counter"] = 9
 
-    signed(stage, redrafted(waiting(stage), name, raised))
+    signed(stage, redrafted(stage.pending(), name, raised))
     unpublished(stage, "counter-mismatch")
 
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import stat
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators import images
+from simulators.images import Image
 
 from ota.agent import installers
 from ota.agent.installers import durable
 from ota.ports import Installer, Slots
 from signing.errors import Outage, Refusal
-from signing.release import Format, Release
-
-
-@dataclass(frozen=True)
-class Image:
-    path: Path
-    release: Release
+from signing.release import Format
 
 
 def image(folder: Path, name: str, kind: Format = "tar") -> Image:
@@ -41,19 +35,8 @@ def image(folder: Path, name: str, kind: Format = "tar") -> Image:
 
 
 def written(folder: Path, name: str, data: bytes, kind: Format) -> Image:
-    path = folder / f"{name}.part"
-    path.write_bytes(data)
-    release = Release(
-        path=f"app/{name}.tar.xz",
-        component="app",
-        version=name,
-        hardware_ids=("gw",),
-        release_counter=1,
-        format=kind,
-        length=len(data),
-        hashes={"sha256": hashlib.sha256(data).hexdigest()},
-    )
-    return Image(path, release)
+    file = folder / f"{name}.part"
+    return images.image(file, f"app/{name}.tar.xz", data, version=name, format=kind)
 
 
 class Box:

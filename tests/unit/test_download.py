@@ -6,15 +6,14 @@ import hashlib
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from simulators.images import Item, release
 from simulators.webstore import Handler, WebStore, webstore
 
 from ota.agent.download import Downloader, DownloadLimits, check_url
 from signing.errors import Malformed, OtaError, Outage, Refusal
-from signing.release import Release
 
 QUICK = DownloadLimits(
     minimum_rate=50_000,
@@ -28,25 +27,8 @@ QUICK = DownloadLimits(
 DATA = bytes(range(256)) * 4096
 
 
-@dataclass(frozen=True)
-class Item:
-    release: Release
-
-
 def item(data: bytes = DATA) -> Item:
-    hashes = {"sha256": hashlib.sha256(data).hexdigest()}
-    return Item(
-        Release(
-            path="app/app-1.bin",
-            component="app",
-            version="1",
-            hardware_ids=("gw",),
-            release_counter=1,
-            format="file",
-            length=len(data),
-            hashes=hashes,
-        )
-    )
+    return Item(release("app/app-1.bin", data))
 
 
 NAME = f"image/targets/app/{item().release.sha256}.app-1.bin"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulators.fleet_sim import Killed, World
+from simulators.fleet_sim import World
+from simulators.stopping import Killed
 
 from ota.errors import Misuse
 from signing.plan import Limits

@@ -6,7 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from simulators.fleet_sim import BookCourier, Killed, World, outage
+from simulators.fleet_sim import BookCourier, World, outage
+from simulators.stopping import Killed
 
 from ota.errors import NotPermitted
 from ota.rollout import following

@@ -6,52 +6,31 @@ The updater is ``tests/simulators/ab_device.py``; its environment is written by 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators import images
+from simulators.images import Image
 
 from ota.agent import installers
 from ota.ports import Installer, Slots
 from signing.errors import OtaError, Outage, Refusal
-from signing.release import Release
 
 AB_DEVICE = Path(__file__).parents[1] / "simulators" / "ab_device.py"
 
 
-@dataclass(frozen=True)
-class Image:
-    path: Path
-    release: Release
-
-    @property
-    def sha256(self) -> str:
-        return self.release.sha256
-
-
-def image(folder: Path, name: str, hardware: str = "ab-rev-1", length: int = 0) -> Image:
+def image(folder: Path, name: str, hardware: str = "ab-rev-1", **changes: Any) -> Image:
+    fields = {"version": name, "hardware_ids": (hardware,), "release_counter": 7} | changes
     data = name.encode() * 1000
-    path = folder / f"{name}.part"
-    path.write_bytes(data)
-    release = Release(
-        path=f"os/{name}.img",
-        component="os",
-        version=name,
-        hardware_ids=(hardware,),
-        release_counter=7,
-        format="file",
-        length=length or len(data),
-        hashes={"sha256": hashlib.sha256(data).hexdigest()},
-        notes="never sent",
+    return images.image(
+        folder / f"{name}.part", f"os/{name}.img", data, notes="never sent", **fields
     )
-    return Image(path, release)
 
 
 # -- the protocol ------------------------------------------------------------------------------

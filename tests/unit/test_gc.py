@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from simulators.rotation import DEVICES, FAR, KNOWN, Stage
+from simulators.rotation import APP, BOTH, DEVICES, FAR, KNOWN, Stage, fixtures
 from simulators.signed import NOW
 
 from ota.agent.trust import TrustRoom
@@ -20,28 +20,21 @@ from ota.repositories.gc import Survey
 from ota.repositories.release import Releases
 from signing import bins, layout
 
-APP = ["app/app-1.0.0.bin"]
-BOTH = ("targets-1", "targets-3")
 GRACE = timedelta(days=30)
 LATER = NOW + timedelta(days=31)
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def published(stage: Stage) -> None:
     """Four bins; 1.0.0 is assigned; more were published one by one, 1.0.4 was taken off before."""
-    stage = Stage(tmp_path_factory.mktemp("template"))
     stage.append("image.toml", "\n[components.app]\nbins = 4\n")
     stage.change(*BOTH)
     for number in range(1, 5):
         stage.place.released(f"1.0.{number}")
     yank(stage, "app/app-1.0.4.bin")
     stage.place.released("1.0.5")
-    return stage
 
 
-@pytest.fixture
-def stage(template: Stage, tmp_path: Path) -> Stage:
-    return template.copied(tmp_path / "s")
+template, stage = fixtures(published)
 
 
 def yank(stage: Stage, path: str, now: datetime = NOW) -> None:

@@ -6,28 +6,21 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from simulators.rotation import KNOWN, Stage
+from simulators.rotation import BOTH, KNOWN, Stage, fixtures
 from simulators.signed import NOW, Signed
 
 from ota.errors import Malformed, NotFound, NotPermitted, Refusal
 from signing import layout
 from signing.changes.ceremony import Pending
 
-BOTH = ("targets-1", "targets-3")
 
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def two_bins(stage: Stage) -> None:
     """One release over two bins."""
-    stage = Stage(tmp_path_factory.mktemp("template"))
     stage.append("image.toml", "\n[components.app]\nbins = 2\n")
     stage.change(*BOTH)
-    return stage
 
 
-@pytest.fixture
-def stage(template: Stage, tmp_path: Path) -> Stage:
-    return template.copied(tmp_path / "s")
+template, stage = fixtures(two_bins)
 
 
 def waiting(place: Signed) -> Pending:

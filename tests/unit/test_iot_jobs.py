@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from simulators.awsfake import ACCOUNT, BASE, FakeAws, Job, Killed
+from simulators.awsfake import ACCOUNT, BASE, FakeAws, Job
 from simulators.identities import START
+from simulators.stopping import Killed
 
 from ota.agent import hints
 from ota.couriers.iot_jobs import IotJobs

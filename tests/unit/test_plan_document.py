@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from securesystemslib.signer import CryptoSigner
+from simulators.images import release
 from simulators.signed import NOW, Signed
 from tuf.api.metadata import TargetFile
 
@@ -30,22 +31,12 @@ from signing.plan import (
     read_plan,
     sign_plan,
 )
-from signing.release import Release
 
 AUTHOR, FIRST, SECOND, STRANGER = (CryptoSigner.generate_ed25519() for _ in range(4))
 HERE = Workspace(image_root="1" * 64, director_root="2" * 64)
 THERE = Workspace(image_root="1" * 64, director_root="3" * 64)
 END = NOW + timedelta(days=30)
-RELEASE = Release(
-    path="app/x.bin",
-    component="app",
-    version="1",
-    hardware_ids=("hw",),
-    release_counter=1,
-    format="file",
-    length=1,
-    hashes={"sha256": "0" * 64},
-)
+RELEASE = release("app/x.bin", b"x", hardware_ids=("hw",))
 
 
 def who(threshold: int = 1, authors: tuple[Any, ...] = (AUTHOR,), **more: Any) -> Approvers:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulators import images
 
 from signing import strict
 from signing.errors import Malformed, Refusal
@@ -256,10 +257,7 @@ def test_release_and_playbook_never_stand_for_each_other() -> None:
     target = playbook_target.describe(read(BODY)).to_target()
     with pytest.raises(Malformed):
         Release.from_target(target)
-    release = Release(
-        path="app/app-1.bin", component="app", version="1", hardware_ids=("h",),
-        release_counter=1, format="file", length=1, hashes={"sha256": "0" * 64},
-    )  # fmt: skip
+    release = images.release()
     with pytest.raises(Malformed):
         playbook_target.PlaybookTarget.from_target(release.to_target())
     with pytest.raises(Malformed, match="playbooks only"):

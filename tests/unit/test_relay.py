@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from simulators.stopping import Killed, kill_at
 
 from ota.agent import hints, relay
 from ota.agent.feeds.spool import SpoolFeed
@@ -94,23 +95,13 @@ def test_killed_anywhere_it_leaves_one_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, at: int
 ) -> None:
     """Dying at any sync or rename and being called again leaves exactly one hint, once."""
-    real, count = getattr(os, call), iter(range(1, 10_000))
-
-    class KilledError(BaseException):
-        pass
-
-    def dying(*args: object, **kwargs: object) -> object:
-        if next(count) == at:
-            raise KilledError
-        return real(*args, **kwargs)
-
     put(tmp_path, 1, b"one")
     with monkeypatch.context() as patch:
-        patch.setattr(os, call, dying)
+        kill_at(patch, os, call, at)
         taken = 0
         try:
             visit(tmp_path, DEVICE, Visit(hint()))
-        except KilledError:
+        except Killed:
             taken = len(orders(tmp_path))
             for name in orders(tmp_path):
                 (tmp_path / "orders" / name).unlink()

@@ -7,7 +7,6 @@ import gzip
 import io
 import lzma
 import os
-import tarfile
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators import images
 from simulators.signed import HARDWARE, NOW, Signed
 from tuf.api.metadata import TargetFile
 
@@ -32,12 +32,7 @@ def place(tmp_path: Path) -> Signed:
 
 # -- what a file is ------------------------------------------------------------------------------
 def tar(data: bytes = b"hello") -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        member = tarfile.TarInfo("bin/app")
-        member.size = len(data)
-        archive.addfile(member, io.BytesIO(data))
-    return out.getvalue()
+    return images.tar(data, "bin/app")
 
 
 def zipped() -> bytes:

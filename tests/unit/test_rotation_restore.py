@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from simulators.rotation import DEVICES, Stage
+from simulators.rotation import APP, DEVICES, Stage, fixtures
 from simulators.signed import NOW
 
 from ota.errors import Malformed, NotPermitted, OtaError, Refusal
@@ -15,19 +14,16 @@ from ota.repositories import restoring
 from ota.repositories.restoring import Seen
 from signing import layout
 
-APP = ["app/app-1.0.0.bin"]
 LATER = NOW + timedelta(hours=1)
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    return Stage(tmp_path_factory.mktemp("template"))
+template, before = fixtures()
 
 
 @pytest.fixture
-def stage(template: Stage, tmp_path: Path) -> Stage:
+def stage(before: Stage) -> Stage:
     """A backup was made; then a root, a release, refreshes; two devices saw that; then a fire."""
-    stage = template.copied(tmp_path / "s")
+    stage = before
     store, backup = stage.folder / "w" / "store", stage.folder / "backup"
     shutil.copytree(store, backup)
     stage.edit("image.toml", '"root-2"', '"root-4"')

@@ -6,27 +6,16 @@ import errno
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators.images import Image, image
 
 from ota.agent import installers
 from ota.agent.installers import durable, manifest
 from ota.ports import Installer, Slots
 from signing.errors import Outage, Refusal
-from signing.release import Release
-
-
-@dataclass(frozen=True)
-class Image:
-    path: Path
-    release: Release
-
-    @property
-    def sha256(self) -> str:
-        return self.release.sha256
 
 
 class Box:
@@ -39,20 +28,7 @@ class Box:
 
     def image(self, data: bytes) -> Image:
         digest = hashlib.sha256(data).hexdigest()
-        path = self.downloads / f"{digest}.part"
-        path.write_bytes(data)
-        path.chmod(0o600)
-        release = Release(
-            path="fw/model.bin",
-            component="fw",
-            version="1",
-            hardware_ids=("gw",),
-            release_counter=1,
-            format="file",
-            length=len(data),
-            hashes={"sha256": digest},
-        )
-        return Image(path, release)
+        return image(self.downloads / f"{digest}.part", "fw/model.bin", data)
 
     def installer(self, **options: Any) -> Installer:
         words = {"path": str(self.path), **options}

@@ -15,6 +15,7 @@ import pytest
 from simulators.identities import START, Identity, update
 from simulators.sshd import Server, commands
 from simulators.sshfleet import AGENT, SshFleet
+from simulators.stopping import Killed, kill_at
 
 from ota.agent.feeds.spool import SpoolFeed
 from ota.couriers import ssh as ssh_courier
@@ -117,22 +118,12 @@ def test_killed_while_dispatching(
 ) -> None:
     """Dying at any write and doing it again gives each device exactly one hint."""
     owner: object = os if call == "fsync" else Path
-    real, count = getattr(owner, call), iter(range(1, 10_000))
-
-    class KilledError(BaseException):
-        pass
-
-    def dying(*args: object, **kwargs: object) -> object:
-        if next(count) == at:
-            raise KilledError
-        return real(*args, **kwargs)
-
     taken: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(owner, call, dying)
+        kill_at(patch, owner, call, at)
         try:
             fleet.courier().dispatch(order("gw-1", "gw-2"))
-        except KilledError:
+        except Killed:
             taken = hints(fleet, "gw-1") + hints(fleet, "gw-2")
             take(fleet, "gw-1")
             take(fleet, "gw-2")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from simulators.bucket_device import THING, BucketDevice, bucket_device
+from simulators.images import Item, release
 from simulators.ministack import Account
 from simulators.pki import Authority
 from simulators.strict_s3 import Reply, Request
@@ -24,30 +25,13 @@ from ota.agent.sigv4 import Keys
 from ota.agent.transfer_s3 import S3Source
 from signing import layout
 from signing.errors import Malformed, Outage, Refusal
-from signing.release import Release
 
 DATA = os.urandom(1024 * 1024)
 IMAGE = layout.image_target("app/app-1.bin", hashlib.sha256(DATA).hexdigest())
 TIMESTAMP = layout.image_metadata("timestamp.json")
 
 
-@dataclass(frozen=True)
-class Item:
-    release: Release
-
-
-ITEM = Item(
-    Release(
-        path="app/app-1.bin",
-        component="app",
-        version="1",
-        hardware_ids=("gw",),
-        release_counter=1,
-        format="file",
-        length=len(DATA),
-        hashes={"sha256": hashlib.sha256(DATA).hexdigest()},
-    )
-)
+ITEM = Item(release("app/app-1.bin", DATA))
 
 
 @pytest.fixture
