@@ -137,7 +137,8 @@ THREATS: dict[str, Threat] = {
         "the same bytes again; `equivocation` where they differ", ("test_killed_publisher",)
     ),
     "operators shown an older state": Threat(
-        _said("metadata-rollback"), ("test_operator_rollback",)
+        _said("metadata-rollback"),
+        ("test_operator_rollback", "test_director_replayed_to_operators"),
     ),
 }
 

@@ -185,7 +185,7 @@ def _matching(repos: Repositories, name: str, expected: tuple[int, str]) -> Call
 
 def _reading(director: Director, device: str, now: datetime) -> Callable[[], None]:
     def read() -> None:
-        director.read(device, now, check_expiry=True)
+        director.check(device, now)
 
     return read
 
