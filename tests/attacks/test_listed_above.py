@@ -113,7 +113,7 @@ def test_a_change_that_lists_it_is_refused(plant: Plant) -> None:
     repos = plant.wiring.repositories
 
     def mistake(image: Image, pending: Pending | None) -> Pending:
-        edit = image._edit(pending, plant.now())  # noqa: SLF001 - a signer with other tools
+        edit = image._edit(pending, plant.now())
         role = edit.role("targets")
         role.targets["app/evil.bin"] = target
         edit.changed("targets", role)
