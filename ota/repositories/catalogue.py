@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import msgspec
-
 from ota.errors import Malformed, NotFound, Refusal
 from ota.ports import ArtifactStore, Clock
 from signing import layout, strict
+from signing.changes import approving
 from signing.image.change import APPROVERS_KIND
 from signing.image.repository import Image
 from signing.image.state import State
@@ -97,9 +96,6 @@ def _approvers(state: State, store: ArtifactStore) -> Approvers:
     if data is None or len(data) != target.length or strict.digest(data) != target.hashes["sha256"]:
         raise Refusal("image-mismatch", f"{APPROVERS_PATH} is missing or has other bytes")
     try:
-        body = strict.loads(data, limit=_LIMIT, what=APPROVERS_PATH)
-        found = msgspec.convert(body, Approvers, strict=True)
-        found.author_keys(), found.approver_keys()  # all of them are keys, under their own ids
-    except (msgspec.ValidationError, Malformed) as e:
-        raise Refusal("release-malformed", f"{APPROVERS_PATH}: {e}") from e
-    return found
+        return approving.read(data)
+    except Malformed as e:
+        raise Refusal("release-malformed", str(e)) from e

@@ -144,16 +144,14 @@ class Releases:
                 raise
             return [text]
 
-    def yank(self, path: str, now: datetime) -> list[str]:
+    def yank(self, path: str, now: datetime) -> Pending | None:
         """Take a release off the list, in the waiting change.
 
         Raises ``NotPermitted`` (code ``in-use``) while a director or an open rollout names it
-        (rule 9): withdraw there first. From where it does not belong, and no device takes it, it
-        goes nevertheless; returns the reasons for which its rightful listing stays then.
+        (rule 9): withdraw there first.
         """
         reasons = self._in_use(path)
-        where = self._repos.image().where(self._repos.pending("image"), path, now)
-        if reasons and all(where.values()):
+        if reasons:
             raise NotPermitted(
                 f"{path} is in use: {'; '.join(reasons[:5])}",
                 code="in-use",
@@ -162,10 +160,9 @@ class Releases:
             )
 
         def edit(image: Image, pending: Pending | None) -> Pending:
-            return image.yank(pending, path, now, astray=bool(reasons))
+            return image.yank(pending, path, now)
 
-        self._repos.change_image(edit)
-        return reasons if any(where.values()) else []
+        return self._repos.change_image(edit)
 
     def _at(self, path: str, now: datetime) -> Listed | None:
         """What stands at one path; reads one hash bin at most."""

@@ -100,7 +100,22 @@ def _give_back(repos: Repositories) -> list[str]:
 
 
 def _image_versions(repos: Repositories, seen: Mapping[str, Seen]) -> dict[str, int]:
-    """Role -> the highest version that this workspace or any device has seen."""
+    """Role -> the highest version that this workspace or any device has seen.
+
+    All devices share this repository, so the word of one must not wind it forward: what is more
+    than :data:`_MOST` above our own is no backup's lag, and is not believed.
+    """
+    found = _here(repos)
+    top = {name: found.get(name, 0) + _MOST for name in ("timestamp", "snapshot", "targets")}
+    for device in seen.values():
+        for name, most in top.items():
+            said = getattr(device.image, name)
+            found[name] = max(found.get(name, 0), said if said <= most else 0)
+    return found
+
+
+def _here(repos: Repositories) -> dict[str, int]:
+    """Role -> version, as this workspace has seen them."""
     found: dict[str, int] = {}
     known = repos.memory.load()
     for name in ("timestamp", "snapshot"):
@@ -109,7 +124,4 @@ def _image_versions(repos: Repositories, seen: Mapping[str, Seen]) -> dict[str, 
             found[name] = body.signed.version
             if name == "snapshot":
                 found |= {f.removesuffix(".json"): m.version for f, m in body.signed.meta.items()}
-    for device in seen.values():
-        for name in ("timestamp", "snapshot", "targets"):
-            found[name] = max(found.get(name, 0), getattr(device.image, name))
     return found

@@ -117,8 +117,7 @@ def _signed_by_both(
 ) -> bool:
     old = Metadata[Root].from_bytes(before).signed
     first, *more = repos.online.of("targets", old, after)
-    memory = repos.director_memory
-    director = Director(repos.policy, repos.store.get, before, first, *more, memory=memory)
+    director = Director(repos.policy, repos.store.get, before, first, *more)
     if director.holds_under(device, after, now):
         return False
     return DirectorDesk(director, repos.publisher).edit(

@@ -16,9 +16,10 @@ from typing import Any
 from tuf.api.metadata import DelegatedRole, Role, Root, Signed, TargetFile, Targets
 
 from signing import bins, shared, strict
+from signing.changes import lifting
 
 Names = Mapping[str, str]
-_SAID = frozenset({"issued"})
+_SAID = frozenset({"issued", lifting.LIFTED})
 
 
 def root(before: Root | None, after: Root, names: Names) -> list[str]:
@@ -34,7 +35,7 @@ def root(before: Root | None, after: Root, names: Names) -> list[str]:
     if not after.consistent_snapshot:
         words.append("root: consistent snapshots are switched OFF")
     words += _fields("root", before, after)
-    return words or [_renewed("root", before, after)]
+    return [*words, _until("root", [after])] if words else [_renewed("root", before, after)]
 
 
 def role(before: Role | None, after: Role | None, names: Names) -> str:
@@ -61,7 +62,7 @@ def targets(name: str, before: Targets | None, after: Targets, names: Names) -> 
     words = _listing(name, before.targets if before else {}, after.targets)
     words += _delegations(name, before, after, names)
     words += _fields(name, before, after) if before else []
-    return words or [_renewed(name, before, after)]
+    return [*words, _until(name, [after])] if words else [_renewed(name, before, after)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def component(name: str, before: Component | None, after: Component) -> list[str
         number = bins.count(after.role)
         words = [f"{name}: a new component, spread over {number} bins"] if number > 1 else []
         words += _listing(name, {}, after.targets())
-        return words or [_renewed(name, None, after.role)]
+        ends = _until(name, after.parts.values())
+        return [*words, ends] if words else [_renewed(name, None, after.role)]
     old, new = before.targets(), after.targets()
     words = _listing(name, old, new)
     had, has = bins.count(before.role), bins.count(after.role)
@@ -93,7 +95,7 @@ def component(name: str, before: Component | None, after: Component) -> list[str
         stay = sum(path in new for path in old)
         words.append(f"{name}: {had} bins become {has}; {stay} releases move, unchanged")
     words += _fields(name, before.role, after.role)
-    return words or [_again(name, before, after)]
+    return [*words, _until(name, after.parts.values())] if words else [_again(name, before, after)]
 
 
 def _again(name: str, before: Component, after: Component) -> str:
@@ -101,9 +103,8 @@ def _again(name: str, before: Component, after: Component) -> str:
     parts = [part for part in after.parts if bins.is_bin(part)]
     if not parts:
         return _renewed(name, before.role, after.role)
-    first = min(role.expires for role in after.parts.values())
     what = bins.words(parts, bins.count(after.role))
-    return f"{name}: {what} signed again, until {strict.stamp(first)}; nothing else changes"
+    return f"{name}: {what} signed again, {_ends(after.parts.values())}; nothing else changes"
 
 
 def _listing(name: str, old: Mapping[str, TargetFile], new: Mapping[str, TargetFile]) -> list[str]:
@@ -150,7 +151,18 @@ def _fields(name: str, before: Signed | None, after: Signed) -> list[str]:
 
 def _renewed(name: str, before: Signed | None, after: Signed) -> str:
     number = f"version {before.version} -> {after.version}" if before else f"{after.version}"
-    return f"{name}: {number}, until {strict.stamp(after.expires)}; nothing else changes"
+    return f"{name}: {number}, {_ends([after])}; nothing else changes"
+
+
+def _until(name: str, roles: Iterable[Signed]) -> str:
+    return f"{name}: signed {_ends(roles)}"
+
+
+def _ends(roles: Iterable[Signed]) -> str:
+    """Until when the signatures of these roles hold: one that ends early, or never, is seen."""
+    ends = sorted(role.expires for role in roles)
+    last = f", some until {strict.stamp(ends[-1])}" if ends[-1] != ends[0] else ""
+    return f"until {strict.stamp(ends[0])}{last}"
 
 
 def _target(path: str, target: TargetFile) -> str:

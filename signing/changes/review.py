@@ -25,7 +25,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
 from signing import bins
-from signing.changes import difference
+from signing.changes import approving, difference, lifting
 from signing.changes.ceremony import Needs, Pending, Waiting
 from signing.changes.difference import Component
 from signing.errors import Malformed, NotFound, Refusal
@@ -50,17 +50,19 @@ def review(
     if after_root is not None:
         words += difference.root(case.root_before(), after_root, names)
     before, after = case.targets_before(), case.targets_after()
+    lifting.refuse_unsealed(pending, after if Targets.type in pending.roles else None)
     for name, waits in pending.roles.items():
         case.check_needs(name, waits, after)
     if Targets.type in pending.roles:
-        words += difference.targets(Targets.type, before, case.draft(Targets.type), names)
+        draft = case.draft(Targets.type)
+        words += approving.words(pending.files, before, draft, names)
+        words += difference.targets(Targets.type, before, draft, names)
+    words += lifting.words(pending)
     changed = {bins.component_of(name) for name in pending.roles} - {Root.type, Targets.type}
     for name in sorted(changed):
         old, new = case.component(name, before, after)
         words += difference.component(name, old, new)
         words += playbook_words.of_change(pending.files, _new(old, new))
-    if pending.dormant:
-        words.append(f"snapshot: keeps listing {len(pending.dormant)} roles that are no more")
     shown = words[:_LINES] + ([f"... and {len(words) - _LINES} more"] if words[_LINES:] else [])
     return tuple("".join(c if c.isprintable() else "?" for c in line) for line in shown)
 

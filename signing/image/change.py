@@ -7,6 +7,7 @@ anybody has signed is never given to another content (TUF 4.4: a version alone s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import msgspec
 from tuf.api.metadata import DelegatedRole, Delegations, Root, TargetFile, Targets
 
 from signing import bins, layout, repository, shared, strict
-from signing.changes import ceremony
+from signing.changes import ceremony, lifting
 from signing.changes.ceremony import Needs, Pending
 from signing.changes.drafts import Drafts
 from signing.changes.review import needs as needs_of
@@ -43,6 +44,7 @@ class Change(Drafts):
         self._uploads = {item.name: item for item in self._pending.uploads}
         self._files = dict(self._pending.files)
         self._dormant = dict(self._pending.dormant)
+        self._above = self._pending.above
 
     # -- roles ---------------------------------------------------------------------------------
     def put(self, name: str, signed: Root | Targets, base: int, *needs: Needs) -> None:
@@ -74,6 +76,8 @@ class Change(Drafts):
         if bins.is_bin(name):
             role.unrecognized_fields[bins.NAME] = name
             shared.share(role)
+        if name == Targets.type:
+            lifting.seal(role, self._above, self._dormant)
         self.put(name, role, self.base(name), self._needs(name))
 
     def _seen(self, name: str) -> int:
@@ -229,11 +233,14 @@ class Change(Drafts):
         """Remember a text that travels within the change."""
         self._files[name] = data.decode()
 
-    def sleep(self, name: str, version: int) -> None:
-        """See to it that the snapshot lists a role that is not delegated to at this version."""
-        self._dormant[name] = max(version, self._dormant.get(name, 0))
+    def lift(self, above: tuple[int, int], dormant: Mapping[str, int]) -> None:
+        """Versions that snapshot and timestamp must exceed, and at which they list what is gone.
 
-    def done(self, above: tuple[int, int] = (0, 0)) -> Pending:
+        Said before top-level targets is changed, which signs it.
+        """
+        self._above, self._dormant = above, dict(dormant)
+
+    def done(self) -> Pending:
         """The change as it now waits, with what it replaces."""
         drafts = [self.draft(name) for name in self._roles]
         listed = repository.store_names(role for role in drafts if role is not None)
@@ -244,7 +251,7 @@ class Change(Drafts):
             uploads=tuple(item for name, item in self._uploads.items() if name in listed),
             files={name: text for name, text in self._files.items() if name in listed},
             before=self._replaced(),
-            above=max(above, self._pending.above),
+            above=self._above,
             dormant=self._dormant,
         )
 

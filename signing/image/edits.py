@@ -15,7 +15,7 @@ role, so that yanking does not lower it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from signing.changes.ceremony import Needs, Pending
 from signing.errors import Malformed, NotFound, NotPermitted
 from signing.image.change import Change
 from signing.image.read import ImageReads
-from signing.image.state import COUNTER, above, fitting
+from signing.image.state import COUNTER, fitting
 from signing.layout import PLAYBOOKS
 from signing.playbooks import playbook as playbooks
 from signing.playbooks import target as playbook_target
@@ -55,14 +55,11 @@ class ImageEdits(ImageReads):
         """Component -> path -> release, as every component of a change will stand with it."""
         edit = Change(self._policy, self._place, self.state(now), pending, now)
         touched = {bins.component_of(name) for name in pending.roles} & set(edit.components())
-        top = edit.standing(Targets.type)
-        hidden = top.targets if top is not None else {}
         return {
             component: {
                 path: release
                 for name, part in edit.parts(component)
                 for path, release in fitting(name, part).items()
-                if path not in hidden
             }
             for component in touched
         }
@@ -152,27 +149,20 @@ class ImageEdits(ImageReads):
         edit.file(name, playbooks.encode(playbook))
         return edit.done()
 
-    def yank(
-        self, pending: Pending | None, path: str, now: datetime, *, astray: bool = False
-    ) -> Pending:
+    def yank(self, pending: Pending | None, path: str, now: datetime) -> Pending:
         """Take a release or playbook off the list; ``NotFound`` when it is not on it.
 
         Whatever stands under that path goes, also what is no release, or stands in a role where
-        it does not belong, top-level targets included. ``astray``: only from such roles.
+        it does not belong.
         """
         edit = self._edit(pending, now)
-        homes = [name for name, belongs in _where(edit, path) if not (astray and belongs)]
-        if not homes:
+        home = _where(edit, path)
+        if home is None:
             raise NotFound(f"{path} is not listed", subject=path, remedy="ota release list")
-        for home in homes:
-            role = edit.role(home)
-            del role.targets[path]
-            edit.changed(home, role)
+        role = edit.role(home)
+        del role.targets[path]
+        edit.changed(home, role)
         return edit.done()
-
-    def where(self, pending: Pending | None, path: str, now: datetime) -> dict[str, bool]:
-        """Role that lists a path as a release -> whether it belongs there; see :func:`_where`."""
-        return dict(_where(self._edit(pending, now), path))
 
     def set_approvers(self, pending: Pending | None, now: datetime) -> Pending:
         """Sign anew who may author and approve plans, from ``rollout.toml``."""
@@ -209,17 +199,21 @@ class ImageEdits(ImageReads):
         for name in sorted(set(seen) - _TOP):
             if not edit.live(name) and name not in gone and not bins.is_bin(name):
                 edit.component(name)
+        client = state.client
+        listed = {f.removesuffix(".json"): m.version for f, m in client.snapshot.meta.items()}
+        dormant = {
+            name: max(listed.get(name, 0), seen.get(name, 0)) + by
+            for name in {*listed, *seen} - _TOP
+            if not edit.live(name)
+        }
+        snapshot = max(client.snapshot.version, seen.get("snapshot", 0)) + by
+        timestamp = max(client.timestamp.version, seen.get("timestamp", 0)) + by
+        edit.lift((snapshot, timestamp), dormant)
         parts = [name for c in edit.components() for name, _ in edit.parts(c)]
         for name in (Targets.type, *parts):
             least = max(state.version(name), seen.get(name, 0)) + by
             edit.changed(name, edit.role(name), above=least)
-        client = state.client
-        listed = {f.removesuffix(".json"): m.version for f, m in client.snapshot.meta.items()}
-        for name in {*listed, *seen} - _TOP:
-            if not edit.live(name):
-                edit.sleep(name, max(listed.get(name, 0), seen.get(name, 0)) + by)
-        snapshot = max(client.snapshot.version, seen.get("snapshot", 0)) + by
-        return edit.done((snapshot, max(client.timestamp.version, seen.get("timestamp", 0)) + by))
+        return edit.done()
 
     def refuse_stale(self, pending: Pending, now: datetime) -> None:
         """``Busy`` (``stale-base``) for a change whose base has moved on."""
@@ -261,24 +255,15 @@ def _refuse_taken(known: TargetFile | None, target: TargetFile) -> None:
         )
 
 
-def _where(edit: Change, path: str) -> Iterator[tuple[str, bool]]:
-    """Roles that list a path as a release, and whether it belongs there.
-
-    Top-level targets, which clients ask first, and the role where it belongs; every other one,
-    every bin included, is read only where that one does not list it.
-    """
-    top = edit.standing(Targets.type)
-    if top is not None and path in above(top.targets):
-        yield Targets.type, False
+def _where(edit: Change, path: str) -> str | None:
+    """The role that lists a path: where it belongs, else wherever it stands."""
     component = path.partition("/")[0]
-    own = edit.home(component, path) if component in edit.components() else ""
-    home = edit.standing(own) if own else None
-    if home is not None and path in home.targets:
-        yield own, True
-        return
-    for name, role in [part for c in edit.components() for part in edit.parts(c)]:
-        if path in role.targets:
-            yield name, False
+    own = [edit.home(component, path)] if component in edit.components() else []
+    for name in (*own, *(n for c in edit.components() for n, _ in edit.parts(c))):
+        role = edit.standing(name)
+        if role is not None and path in role.targets:
+            return name
+    return None
 
 
 def _check_counter(release: Release, newest: int) -> None:

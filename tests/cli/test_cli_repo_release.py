@@ -191,6 +191,7 @@ def test_add_waits_for_signatures(ota: Ota, image: Path) -> None:
     assert signed.err == (
         "image: app: lists app/app-2.0.0.bin, version 2.0.0 for gw-rev-b, counter 1, 5 bytes, "
         "sha256 KEYID\n"
+        "image: app: signed until 2027-05-22T08:00:00Z\n"
     )
     done = ota("release", "publish")
     assert (done.code, done.out, done.err) == (

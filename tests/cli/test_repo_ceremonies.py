@@ -11,6 +11,8 @@ from tests.cli.conftest import BOTH, DEVICES, HARDWARE, Ota
 
 ROOTS = ("--key", "root-1", "--key", "root-3")
 DIRECTORS = ("--key", "director-root-1", "--key", "director-root-3")
+REPLACED = "root: keyholder root-2 removed, root-4 added; threshold 2 stays"
+UNTIL = "root: signed until 2027-11-23T08:00:00Z"
 
 
 def edit(ota: Ota, file: str, old: str, new: str) -> None:
@@ -38,7 +40,7 @@ def test_nothing_to_change(ota: Ota) -> None:
 def test_a_keyholder_is_replaced(ota: Ota) -> None:
     """Dry run, change, status, sign, apply: each says what changes, in words."""
     edit(ota, "image.toml", '"root-2"', '"root-4"')
-    line = "image  root: keyholder root-2 removed, root-4 added; threshold 2 stays\n"
+    line = f"image  {REPLACED}\nimage  {UNTIL}\n"
     before = ota.files()
     dry = ota("repo", "change", "--dry-run")
     assert (dry.code, dry.out, dry.err) == (0, "REPOSITORY  CHANGE\n" + line, "")
@@ -53,7 +55,7 @@ def test_a_keyholder_is_replaced(ota: Ota) -> None:
     assert (first.code, first.out, first.err) == (
         0,
         "REPOSITORY  ROLES  MISSING\nimage  root  root=1 of 2\n",
-        "image: root: keyholder root-2 removed, root-4 added; threshold 2 stays\n",
+        f"image: {REPLACED}\nimage: {UNTIL}\n",
     )
     waits = ota.ok("repo", "status", "-o", "json").json
     assert waits["waiting"] == [
@@ -106,7 +108,7 @@ def test_a_change_travels_to_a_machine_without_a_store(ota: Ota, tmp_path: Path)
     taken = away("repo", "import", out)
     assert (taken.code, taken.err) == (
         0,
-        "image: root: keyholder root-2 removed, root-4 added; threshold 2 stays\n",
+        f"image: {REPLACED}\nimage: {UNTIL}\n",
     )
     assert taken.out.startswith("REPOSITORY  ROLE  MISSING\nimage  root  1 of 2; can sign: ")
     signed = away("repo", "sign", "--key", "root-3")

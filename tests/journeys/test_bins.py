@@ -153,11 +153,10 @@ def test_one_release_touches_one_bin(four: Stage) -> None:
         layout.image_metadata(f"{state(four).client.snapshot.version}.snapshot.json"),
         layout.image_target(release.path, release.sha256),
     }
-    four.place.releases.yank(release.path, NOW)
-    pending = four.place.repos.pending("image")
+    pending = four.place.releases.yank(release.path, NOW)
     assert pending is not None
     assert set(pending.roles) == {home}
-    assert four.place.repos.review(pending) == (f"app: takes off {release.path}",)
+    assert four.place.repos.review(pending)[0] == f"app: takes off {release.path}"
     states = {i.release.version: i.state for i in four.place.releases.listing(NOW)}
     assert (states["3.0.0"], states["1.0.1"]) == ("to be yanked", "published")
     four.place.signed()

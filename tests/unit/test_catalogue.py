@@ -14,6 +14,7 @@ from simulators.signed import NOW, Signed
 from ota.errors import NotFound, Refusal
 from ota.repositories.catalogue import StoreCatalogue
 from signing import layout
+from signing.changes import approving
 from signing.enrolment import key_to_dict
 from signing.plan import APPROVERS_PATH, Approvers
 from signing.policy import Policy
@@ -113,7 +114,8 @@ def test_approvers_are_believed_by_their_hash_only(place: Signed, how: str) -> N
 def test_approvers_that_are_no_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: dict[str, Any]
 ) -> None:
-    """What keyholders signed by mistake is refused by name, for every plan, and not half-believed."""
+    """What keyholders signed unseen is refused by name, for every plan, and not half-believed."""
+    monkeypatch.setattr(approving, "words", lambda *_: [])
     signed = Approvers(schema=1, threshold=1, authors=(), approvers=(key,))
     monkeypatch.setattr(Policy, "approvers", lambda _policy: signed)
     place = Signed(tmp_path).created()

@@ -15,7 +15,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
 from ota.errors import Malformed, OtaError, Refusal
 from signing import bins, shared
-from signing.changes import ceremony
+from signing.changes import ceremony, lifting
 from signing.changes.ceremony import Needs, Pending
 
 
@@ -64,7 +64,10 @@ def refused(stage: Stage, pending: Pending, kind: type[OtaError], words: str) ->
 def test_growing_is_shown_in_one_line(stage: Stage) -> None:
     """Every release moves, none is new, and a signer reads exactly that."""
     words = stage.place.repos.review(grown(stage))
-    assert words == ("app: 2 bins become 4; 5 releases move, unchanged",)
+    assert words == (
+        "app: 2 bins become 4; 5 releases move, unchanged",
+        "app: signed until 2027-05-22T08:00:00Z",
+    )
 
 
 def test_what_is_slipped_into_a_move_is_shown(stage: Stage) -> None:
@@ -99,8 +102,9 @@ def test_what_a_bin_shares_is_shown_for_each_release(stage: Stage) -> None:
     words = stage.place.repos.review(redrafted(stage.pending(), name, aimed))
     listed = stage.pending().drafts()[name].targets
     assert len(listed) > 1
-    assert {line.partition(",")[0] for line in words} == {f"app: lists {path}" for path in listed}
-    assert all("for gw-rev-z" in line for line in words)
+    said = [line for line in words if " lists " in line]
+    assert {line.partition(",")[0] for line in said} == {f"app: lists {path}" for path in listed}
+    assert all("for gw-rev-z" in line for line in said)
 
 
 def more_is_shared(part: Targets) -> None:
@@ -237,6 +241,16 @@ def test_a_counter_above_the_components(stage: Stage) -> None:
 
     signed(stage, redrafted(stage.pending(), name, raised))
     unpublished(stage, "counter-mismatch")
+
+
+def test_a_bin_that_is_in_use_is_not_lifted(stage: Stage) -> None:
+    """Listed at a version that it does not have, it would be an outage for ever."""
+    pending = stage.place.repos.image().bump(5, {"mcu.-0": 7}, NOW)
+    lifted = pending.dormant | {"app.-0": 10**6}
+    lie = redrafted(pending, "targets", lambda top: lifting.seal(top, pending.above, lifted))
+    signed(stage, msgspec.structs.replace(lie, dormant=lifted))
+    with pytest.raises(Malformed, match=r"app\.-0 is delegated to"):
+        stage.place.repos.publish(NOW)
 
 
 def test_killed_at_every_object_a_move_is_completed(stage: Stage, tmp_path: Path) -> None:

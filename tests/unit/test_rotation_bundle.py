@@ -49,9 +49,8 @@ def test_two_machines_without_a_network_sign_one_change(place: Signed, tmp_path:
     away.adopt(place.repos.export())
     shown: list[tuple[str, tuple[str, ...]]] = []
     signed = away.sign("root-3", NOW, show=lambda name, words: shown.append((name, words)))
-    assert shown == [
-        ("image", ("root: keyholder root-2 removed, root-4 added; threshold 2 stays",))
-    ]
+    change = "root: keyholder root-2 removed, root-4 added; threshold 2 stays"
+    assert shown == [("image", (change, "root: signed until 2027-11-23T08:00:00Z"))]
     assert signed[0].missing == {}
     for name in ("director-root-1", "director-root-3"):
         away.sign(name, NOW)
@@ -227,8 +226,8 @@ def test_what_is_replaced_is_verified(
     body = json.loads(place.repos.export())
     away = elsewhere(place, tmp_path / "away")
     words = away.review(bundle.load(json.dumps(body).encode())[0])
-    assert len(words) == 1
     assert "app: lists app/app-2.0.0.bin" in words[0]
+    assert words[1:] == ("app: signed until 2027-05-22T08:00:00Z",)
     lie(body)
     with pytest.raises(OtaError):
         away.adopt(json.dumps(body).encode())

@@ -13,6 +13,7 @@ from ota.errors import Malformed, NotPermitted, OtaError, Refusal
 from ota.repositories import restoring
 from ota.repositories.restoring import Seen
 from signing import layout
+from signing.report import Versions
 
 LATER = NOW + timedelta(hours=1)
 
@@ -91,6 +92,21 @@ def test_what_devices_say_is_passed_where_nobody_else_remembers(stage: Stage) ->
     stage.sign("targets-1", "targets-3", now=LATER)
     stage.place.repos.publish(LATER)
     assert [stage.wanted(d, LATER) for d in DEVICES] == [APP, APP, []]
+
+
+def test_one_device_can_not_wind_what_all_share_forward(stage: Stage) -> None:
+    """Its report is signed by the right key, and still a lie: the next publish must be possible."""
+    seen = reported(stage, *DEVICES)
+    far = Versions(root=2, timestamp=10**9 - 2, snapshot=2**53, targets=2**62)
+    seen["gw-2"] = Seen(director=seen["gw-2"].director, image=far)
+    restoring.lift(stage.place.repos, 5, seen, LATER)
+    stage.sign("targets-1", "targets-3", now=LATER)
+    stage.place.repos.publish(LATER)
+    state = stage.place.repos.image().state(LATER)
+    assert state is not None
+    assert state.client.timestamp.version == 1 + seen["gw-1"].image.timestamp + 5
+    stage.place.released("1.2.0", LATER)
+    assert [stage.wanted(device, LATER) for device in DEVICES] == [APP] * 3
 
 
 @pytest.mark.parametrize("by", [0, -1, 1_000_001])

@@ -1,0 +1,181 @@
+"""A waiting change edited on its way: by who carries it, or by one of those who are to sign it.
+
+A change travels between people as a file. What keyholders sign in it is bound by their signatures,
+so whoever edits that is seen by the others: they read the difference in words. What they do not
+sign must not decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from simulators.plant import Plant
+from simulators.threats import ENGINEERS, honest
+from tuf.api.metadata import Root, Targets
+
+from ota.errors import Malformed
+from signing import layout, strict
+from signing.changes import bundle, ceremony
+from signing.changes.ceremony import Pending
+from signing.enrolment import key_to_dict
+from signing.plan import APPROVERS_PATH
+
+Edit = Callable[[Pending], Pending]
+FAR = datetime.fromisoformat("9999-12-31T23:59:59Z")
+
+
+def refused(plant: Plant, edit: Edit, words: str) -> None:
+    """Nobody takes it from the stick, nobody signs it, and nothing of it can be published."""
+    repos = plant.wiring.repositories
+    (pending,) = bundle.load(repos.export("image"))
+    lie = edit(pending)
+    before = {p: p.read_bytes() for p in plant.store.rglob("*") if p.is_file()}
+    with pytest.raises(Malformed, match=words):
+        repos.adopt(bundle.dump([lie]), replace=True)
+    assert repos.pending("image") == pending
+    ceremony.save(repos.pending_path("image"), lie)
+    with pytest.raises(Malformed, match=words):
+        repos.sign("targets-1", plant.now())
+    keys = [plant.wiring.keyring.signer(name) for name in ENGINEERS]
+    for key in keys:
+        lie, _ = ceremony.add_signature(lie, key)
+    ceremony.save(repos.pending_path("image"), lie)
+    with pytest.raises(Malformed, match=words):
+        repos.publish(plant.now())
+    assert {p: p.read_bytes() for p in plant.store.rglob("*") if p.is_file()} == before
+
+
+def published(plant: Plant, *signers: str) -> None:
+    """The honest change, after all."""
+    repos = plant.wiring.repositories
+    for name in signers:
+        repos.sign(name, plant.now())
+    repos.publish(plant.now())
+
+
+# -- the carrier: what no keyholder signs ----------------------------------------------------------
+LIFTS: dict[str, dict[str, Any]] = {
+    "snapshot and timestamp, to where nobody can follow": {"above": (10**9 - 2, 10**9 - 2)},
+    "them a little, so that the workspace forgets what it saw": {"above": (1, 1)},
+    "names that nobody ever had": {"dormant": {f"role-{n}": 2**40 for n in range(1000)}},
+    "a component that is in use": {"dormant": {"mcu": 10**6}},
+}
+
+
+@pytest.mark.parametrize("what", LIFTS)
+def test_it_can_not_lift_versions(plant: Plant, what: str) -> None:
+    """Online keys sign what a change says of snapshot and timestamp; targets must have said it."""
+    plant.wiring.releases.add(plant.build("4.0.0"), plant.now())
+    waits = plant.wiring.repositories.pending("image")
+    refused(plant, lambda p: msgspec.structs.replace(p, **LIFTS[what]), "lifts other versions")
+    assert waits is not None
+    ceremony.save(plant.wiring.repositories.pending_path("image"), waits)
+    published(plant, *ENGINEERS)
+    honest(plant, version="4.0.0")
+
+
+@pytest.mark.parametrize("lie", [{"above": (10**9 - 2, 9)}, {"dormant": {}}, {"above": (0, 0)}])
+def test_nor_other_versions_than_were_signed(plant: Plant, lie: dict[str, Any]) -> None:
+    """A change that lifts honestly, after a restored backup, says in targets how far, and to people."""
+    repos = plant.wiring.repositories
+    honest_change = repos.image().bump(5, {"app.-0": 7, "timestamp": 40}, plant.now())
+    repos.replace(honest_change)
+    words = repos.review(honest_change)
+    assert any(line.endswith("timestamp above 45") for line in words), words
+    assert any("1 roles that are no more, up to version 12" in line for line in words), words
+    refused(plant, lambda p: msgspec.structs.replace(p, **lie), "lifts other versions")
+    repos.discard("image")
+    repos.replace(repos.image().bump(5, {"app.-0": 7, "timestamp": 40}, plant.now()))
+    published(plant, *ENGINEERS)
+    honest(plant)
+
+
+# -- one of those who sign: what the others must see -----------------------------------------------
+def edited(pending: Pending, name: str, edit: Callable[[Any], None], **more: Any) -> Pending:
+    """The same change with the content of one role edited."""
+    role = pending.signed(name)
+    edit(role)
+    waits = ceremony.waiting(role, pending.roles[name].base, *pending.roles[name].needs)
+    return msgspec.structs.replace(pending, roles=pending.roles | {name: waits}, **more)
+
+
+def shown(plant: Plant, edit: Edit) -> tuple[str, ...]:
+    """What the other keyholders read before they sign."""
+    repos = plant.wiring.repositories
+    pending = repos.pending("image")
+    assert pending is not None
+    return repos.review(edit(pending))
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """An expiry slipped into a role."""
+
+    role: str
+    at: datetime
+
+    def __call__(self, pending: Pending) -> Pending:
+        def ends(role: Root | Targets) -> None:
+            role.expires = self.at
+
+        return edited(pending, self.role, ends)
+
+
+@pytest.mark.parametrize("soon", [True, False], ids=["soon", "never"])
+@pytest.mark.parametrize("role", ["root", "targets", "app"])
+def test_an_expiry_is_seen(plant: Plant, role: str, soon: bool) -> None:
+    """One that ends in an hour stops the fleet, one that never ends outlives its keys."""
+    policy = plant.workspace / "repo-metadata" / "image.toml"
+    policy.write_text(policy.read_text().replace('"root-3"]', '"root-3", "targets-3"]', 1))
+    plant.reopen()
+    plant.wiring.releases.add(plant.build("4.0.0"), plant.now())
+    plant.wiring.repositories.change(plant.now(), "image", [("image", role)])
+    at = (plant.now() + timedelta(hours=1)).replace(microsecond=0) if soon else FAR
+    said = [line for line in shown(plant, _Ends(role, at)) if line.startswith(f"{role}: ")]
+    assert any(f"until {strict.stamp(at)}" in line for line in said), said
+
+
+def test_who_approves_plans_is_seen(plant: Plant) -> None:
+    """Targets lists them by a hash; whoever signs that reads their names, and unknown ones stand out."""
+    repos = plant.wiring.repositories
+    repos.change(plant.now(), "image", [("image", "targets")])
+    mine = plant.wiring.keyring.signer("targets-1").public_key
+    evil = key_to_dict(type(mine).from_dict(mine.keyid, mine.to_dict()))
+    stranger = evil | {"scheme": "ed25519", "keyval": {"public": "ab" * 32}}
+    stranger["keyid"] = strict.digest(
+        strict.canonical({k: v for k, v in stranger.items() if k != "keyid"})
+    )
+    data = strict.compact(
+        {"schema": 1, "threshold": 1, "authors": [evil], "approvers": [evil, stranger]}
+    )
+    sha256 = strict.digest(data)
+
+    def mine_alone(top: Targets) -> None:
+        target = top.targets[APPROVERS_PATH]
+        target.hashes, target.length = {"sha256": sha256}, len(data)
+
+    name = layout.image_target(APPROVERS_PATH, sha256)
+    words = shown(plant, lambda p: edited(p, "targets", mine_alone, files={name: data.decode()}))
+    said = f"approved by 1 of targets-1, unknown key {stranger['keyid'][:12]}"
+    assert words[0] == f"targets: plans are written by targets-1, {said}"
+    with pytest.raises(Malformed, match="comes without its content"):
+        shown(plant, lambda p: edited(p, "targets", mine_alone))
+    repos.discard("image")
+    honest(plant)
+
+
+def test_the_root_is_read_by_its_holders_as_well(plant: Plant) -> None:
+    """The same words for roots: nobody signs an hour's root among a new keyholder."""
+    repos = plant.wiring.repositories
+    repos.change(plant.now(), "director", [("director", "root")])
+    pending = repos.pending("director")
+    assert pending is not None
+    lie = _Ends("root", FAR)(pending)
+    assert any(strict.stamp(FAR) in line for line in repos.review(lie))
+    repos.discard("director")
+    honest(plant)
