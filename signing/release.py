@@ -11,12 +11,12 @@ the *display version* is for people and is never compared.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-import msgspec
 from tuf.api.metadata import TargetFile
 
 from signing import strict
+from signing.described import Described
 from signing.errors import Malformed
 from signing.layout import PLAYBOOKS
 
@@ -26,25 +26,17 @@ Format = Literal["file", "tar", "zip"]
 MAX_COUNTER = 2**31 - 1
 
 
-class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Release(Described, frozen=True, kw_only=True):
     """The signed description (``custom`` of the image target) plus path, length and hashes."""
 
-    path: str
     component: str
     version: str
     hardware_ids: tuple[str, ...]
     release_counter: int
     format: Format
-    length: int
-    hashes: dict[str, str]
     security_fix: bool = False
     notes: str = ""
     kind: str = "release"
-
-    @property
-    def sha256(self) -> str:
-        """The hash that names this image in slots and stores."""
-        return self.hashes["sha256"]
 
     @property
     def short(self) -> str:
@@ -86,31 +78,13 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return TargetFile(self.length, dict(self.hashes), self.path, {"custom": custom})
 
     @classmethod
-    def from_target(cls, target: TargetFile) -> Release:
+    def from_target(cls, target: TargetFile) -> Self:
         """Read a verified target; raise ``Malformed`` when the description is incomplete.
 
         Unknown ``custom`` fields are kept out but allowed: later versions sign more
         (``sbom``, ``provenance``, ``deltas``) and older devices must still update.
         """
-        custom = custom_of(target)
-        known = {name: custom[name] for name in _CUSTOM if name in custom}
-        known |= {"path": target.path, "length": target.length, "hashes": target.hashes}
-        try:
-            return msgspec.convert(known, cls, strict=True)
-        except msgspec.ValidationError as e:
-            raise Malformed(f"{target.path}: {e}", subject=target.path) from e
-
-
-_CUSTOM = (
-    "kind",
-    "component",
-    "version",
-    "hardware_ids",
-    "release_counter",
-    "format",
-    "security_fix",
-    "notes",
-)
+        return cls._known(target)
 
 
 def split_path(path: str, component: str | None = None) -> tuple[str, str]:
@@ -133,11 +107,3 @@ def check_numbers(path: str, counter: int, length: int, hashes: dict[str, str]) 
         raise Malformed(f"length: {length} is out of range", subject=path)
     if not strict.SHA256.fullmatch(hashes.get("sha256", "")):
         raise Malformed("hashes: sha256 is missing or malformed", subject=path)
-
-
-def custom_of(target: TargetFile) -> dict[str, Any]:
-    """The target's ``custom`` object, or ``Malformed`` when it has none."""
-    custom = target.unrecognized_fields.get("custom")
-    if not isinstance(custom, dict):
-        raise Malformed(f"{target.path}: no custom description", subject=target.path)
-    return custom

@@ -35,11 +35,10 @@ from ota.couriers.iot_calls import CALLS, ROLE
 from ota.couriers.iot_documents import Options
 from ota.couriers.iot_packages import Packages
 from ota.couriers.iot_targets import Chosen, Naming, Targets
+from ota.couriers.orders import checked
 from ota.couriers.sqs_reports import RefusedQueue, ReportQueue
-from ota.errors import Malformed, Misuse, Outage, Refusal
+from ota.errors import Misuse, Outage, Refusal
 from ota.ports import Clock, Delivery, Followed, Order
-from signing import strict
-from signing.assignment import ORDER
 
 _TAKEN: Final = "ResourceAlreadyExistsException"
 _ABSENT: Final = "ResourceNotFoundException"
@@ -78,7 +77,7 @@ class IotJobs:
         Raises ``Refusal("job-differs")``, ``NotFound("iot-things")`` when no thing exists at all,
         and what :mod:`ota.aws.errors` lists.
         """
-        _check(order)
+        checked(order)
         chosen = self._targets.choose(order)
         for _ in range(_ROUNDS):
             if not chosen.things:
@@ -103,7 +102,7 @@ class IotJobs:
 
     def cancel(self, order: Order) -> None:
         """End the executions of these devices, those in progress too; idempotent."""
-        _check(order)
+        checked(order)
         self._books.cancel(order)
 
     def _create(self, order: Order, chosen: Chosen) -> None:
@@ -158,12 +157,12 @@ class IotJobs:
     # -- books -----------------------------------------------------------------------------------
     def follow(self, order: Order, waiting: Sequence[str], *, close: bool) -> Followed:
         """What AWS's books say of the order; see ``iot_books``."""
-        _check(order)
+        checked(order)
         return self._books.follow(order, waiting, close=close)
 
     def tidy(self, order: Order) -> bool:
         """Remove the order's job and group."""
-        _check(order)
+        checked(order)
         return self._books.tidy(order)
 
     def _check_queue(self) -> None:
@@ -181,13 +180,6 @@ class IotJobs:
                     remedy="set region under [aws] in ota.toml, or AWS_DEFAULT_REGION",
                 )
         self._checked = True
-
-
-def _check(order: Order) -> None:
-    if not ORDER.fullmatch(order.id):
-        raise Malformed(f"order: {order.id!r:.80} is not an order id", subject=order.id)
-    for device in order.devices:
-        strict.identifier(device, "device")
 
 
 def _now() -> datetime:

@@ -26,10 +26,10 @@ from typing import Final, NamedTuple
 
 from ota.couriers import spool_tree as tree
 from ota.couriers import turns
+from ota.couriers.orders import checked
 from ota.errors import Malformed, Outage
 from ota.ports import Delivery, Order
 from signing import handles, strict
-from signing.assignment import ORDER
 
 MAX_REPORT: Final = 128 * 1024
 _REPORT: Final = re.compile(r"[0-9]{10}-([0-9a-f]{8})\.json")
@@ -56,7 +56,7 @@ class Spool:
         Returns device -> reason where its folder could not be written. Raises ``Outage`` when
         the spool itself can not, ``Malformed`` for an order id or device that is none.
         """
-        _checked(order)
+        checked(order)
         known = self._sent(order.id)
         if known is None:
             known = self._prepare(order)
@@ -67,7 +67,7 @@ class Spool:
 
     def cancel(self, order: Order) -> None:
         """Remove hints that devices have not taken yet; idempotent."""
-        _checked(order)
+        checked(order)
         for device in order.devices:
             try:
                 with handles.opened(self._root, tree.folder_name(device), "orders") as folder:
@@ -214,13 +214,6 @@ class Spool:
 
     def _outage(self, what: str, error: OSError) -> Outage:
         return Outage(f"spool: {what}: {error.strerror}", subject=str(self._root))
-
-
-def _checked(order: Order) -> None:
-    if not ORDER.fullmatch(order.id):
-        raise Malformed(f"order: {order.id!r:.80} is not an order id", subject=order.id)
-    for device in order.devices:
-        strict.identifier(device, "device")
 
 
 def _temporary(order: str) -> str:

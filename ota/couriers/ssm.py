@@ -30,6 +30,7 @@ from typing import Any, Final
 from ota.aws.api import Api
 from ota.aws.errors import shown
 from ota.couriers import relay_answer, ssm_answers, ssm_document, visiting
+from ota.couriers.orders import checked
 from ota.couriers.ssm_commands import Book, Command
 from ota.couriers.ssm_document import ACKS, WAIT, Pinned
 from ota.couriers.visit_memory import Memory
@@ -104,7 +105,7 @@ class Ssm(Visiting):
         tried again while the order lives. Raises ``Malformed``, ``Outage`` (``calendar-closed``
         and those of AWS), ``Refusal("ssm-document")``; nothing is sent then.
         """
-        again = any(order.id in self._memory.load(d).orders for d in _checked(order))
+        again = any(order.id in self._memory.load(d).orders for d in checked(order))
         waiting = self._intend(order)
         now = self._clock()
         self._open_calendar(now)
@@ -319,11 +320,6 @@ class Ssm(Visiting):
         told = [*([command.order] if command.order else []), *command.cancels]
         acked = tuple(name for name in command.acks if name in mine)
         self._came(device, Came(told, acked, answer.reports, answer.more), now)
-
-
-def _checked(order: Order) -> Sequence[str]:
-    visiting.checked(order)
-    return order.devices
 
 
 def _comment(order: str, devices: Any) -> str:

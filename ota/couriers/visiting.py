@@ -18,11 +18,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ota.couriers import spool_tree, turns
+from ota.couriers.orders import checked
 from ota.couriers.visit_memory import Memory
-from ota.errors import Malformed, OtaError
+from ota.errors import OtaError
 from ota.ports import Clock, Delivery, Followed, Order
-from signing import strict
-from signing.assignment import ORDER
 
 HURRY: Final = 20
 """Most visits to one device without a pause between them."""
@@ -173,14 +172,6 @@ class Visiting:
         hurried = known.hurried + 1 if hurry else 0
         known = msgspec.structs.replace(known, pushed=came.pushed, hurried=hurried)
         self._memory.save(device, known)
-
-
-def checked(order: Order) -> None:
-    """``Malformed`` for an order id or device that is none (rule 14)."""
-    if not ORDER.fullmatch(order.id):
-        raise Malformed(f"order: {order.id!r:.80} is not an order id", subject=order.id)
-    for device in order.devices:
-        strict.identifier(device, "device")
 
 
 def reasons(errors: Mapping[str, OtaError]) -> dict[str, str]:

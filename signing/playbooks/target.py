@@ -10,37 +10,29 @@ and each side checks all three.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
-import msgspec
 from tuf.api.metadata import TargetFile, Targets
 
 from signing import strict
+from signing.described import Described
 from signing.errors import Malformed, Refusal
 from signing.layout import PLAYBOOKS
 from signing.playbooks import playbook as playbooks
 from signing.playbooks.playbook import LIMIT, Playbook, Road
-from signing.release import check_numbers, custom_of, split_path
+from signing.release import check_numbers, split_path
 
 
-class PlaybookTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PlaybookTarget(Described, frozen=True, kw_only=True):
     """The signed description (``custom`` of the image target) plus path, length and hashes."""
 
-    path: str
     name: str
     version: str
     summary: str
     platforms: tuple[str, ...]
     roads: tuple[Road, ...]
-    length: int
-    hashes: dict[str, str]
     component: str = PLAYBOOKS
     kind: Literal["playbook"] = "playbook"
-
-    @property
-    def sha256(self) -> str:
-        """The hash that names its bytes."""
-        return self.hashes["sha256"]
 
     @property
     def short(self) -> str:
@@ -56,23 +48,13 @@ class PlaybookTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if self.length > LIMIT:
             raise Malformed(f"{self.path}: longer than {LIMIT} bytes", subject=self.path)
 
-    def to_target(self) -> TargetFile:
-        """The TUF target that signs this description."""
-        custom = msgspec.to_builtins(self)
-        for name in ("path", "length", "hashes"):
-            del custom[name]
-        return TargetFile(self.length, dict(self.hashes), self.path, {"custom": custom})
-
     @classmethod
-    def from_target(cls, target: TargetFile) -> PlaybookTarget:
-        """Read a verified target; ``Malformed`` when the description is not one of a playbook."""
-        custom = custom_of(target)
-        known = {name: custom[name] for name in cls.__struct_fields__ if name in custom}
-        known |= {"path": target.path, "length": target.length, "hashes": target.hashes}
-        try:
-            return msgspec.convert(known, cls, strict=True)
-        except msgspec.ValidationError as e:
-            raise Malformed(f"{target.path}: {e}", subject=target.path) from e
+    def from_target(cls, target: TargetFile) -> Self:
+        """Read a verified target; ``Malformed`` when the description is not one of a playbook.
+
+        Unknown ``custom`` fields are allowed, as in releases.
+        """
+        return cls._known(target)
 
 
 def describe(playbook: Playbook) -> PlaybookTarget:
