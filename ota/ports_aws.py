@@ -1,6 +1,7 @@
 """The Protocols between use cases and what AWS IoT knows of devices.
 
 ``Things`` is identity: things and their certificates. ``Inventory`` is what is known of things.
+``package_name`` is how a component is called there: what the courier makes, a role must allow.
 """
 
 from __future__ import annotations
@@ -8,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+ESCAPES: Final = {"_": "__", "+": "_p", "~": "_t", ":": "_c"}
+"""What the Software Package Catalog's alphabet ``[a-zA-Z0-9-_.]`` has not, and ``_`` itself."""
+
+
+def package_name(component: str) -> str:
+    """A component's name in the Software Package Catalog, whose alphabet has no ``:``."""
+    return "".join(ESCAPES.get(c, c) for c in component)
 
 
 @dataclass(frozen=True)

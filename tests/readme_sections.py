@@ -365,7 +365,11 @@ def aws_permissions() -> str:
     found = values.read((folder / "infra.toml").read_bytes(), "infra.toml")
     policies = stacks.policies(stacks.parse(render.render(folder, found)), found)
     rows = [
-        (f"`{policy.owner}`", _listed(statement.actions), _listed(_ends(statement.resources)))
+        (
+            f"`{policy.owner}`",
+            ("" if statement.allows else "never ") + _listed(statement.actions),
+            _listed(_ends(statement.resources)),
+        )
         for policy in policies
         if policy.kind in {"identity", "iot"}
         for statement in policy.statements

@@ -75,14 +75,14 @@ def lint(ctx: typer.Context, source: From = _DEFAULT) -> None:
 
     Needs the extra: pip install 'ota-orchestrator[infra]'.
     """
-    from ota.infra import duties  # noqa: PLC0415 - `ota --help` stays quick
-    from ota.infra import lint as linting  # noqa: PLC0415 - the same
+    from ota.infra import lint as linting  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.infra import promise  # noqa: PLC0415 - the same
     from ota.infra import render as rendering  # noqa: PLC0415 - the same
 
     session = sessions.of(ctx)
     checked = _values(source)
-    promise = (_folder() / duties.FILE).read_bytes()
-    found = linting.lint(rendering.render(_folder(), checked), checked, promise)
+    table = (_folder() / promise.FILE).read_bytes()
+    found = linting.lint(rendering.render(_folder(), checked), checked, table)
     session.rows([{"where": f.where, "what": f.what} for f in found], ["where", "what"])
     if found:
         raise Malformed(
@@ -97,7 +97,9 @@ def lint(ctx: typer.Context, source: From = _DEFAULT) -> None:
 @app.command(epilog="Example: ota infra can device:press-07 iot:Publish topic/ota/press-08/report")
 def can(
     ctx: typer.Context,
-    who: Annotated[str, typer.Argument(help="publisher, rollout, refresh, enrol, device:THING.")],
+    who: Annotated[
+        str, typer.Argument(help="publisher, rollout, refresh, enrol, gc, device:THING.")
+    ],
     action: Annotated[str, typer.Argument(help="Such as s3:PutObject.")],
     resource: Annotated[str, typer.Argument(help="An ARN, or the end of one: thing/press-07.")],
     source: From = _DEFAULT,
@@ -106,14 +108,14 @@ def can(
 
     A device is asked about as over MQTT; device:THING/https and device:THING/s3 are its other ways.
     """
-    from ota.infra import duties, stacks  # noqa: PLC0415 - `ota --help` stays quick
+    from ota.infra import duties, promise, stacks  # noqa: PLC0415 - `ota --help` stays quick
     from ota.infra import render as rendering  # noqa: PLC0415 - the same
     from ota.infra.evaluate import Request  # noqa: PLC0415 - the same
 
     session = sessions.of(ctx)
     checked = _values(source)
     policies = stacks.policies(stacks.parse(rendering.render(_folder(), checked)), checked)
-    full = duties.full_arn(checked, action, resource)
+    full = promise.full_arn(checked, action, resource)
     found = duties.ask(policies, checked, who, Request(action, full))
     by = next((p.where for p in policies if found.by is not None and found.by in p.statements), "")
     session.record({"allowed": found.allowed, "resource": full, "by": by})

@@ -22,8 +22,8 @@ CALLS: Final[dict[str, Row]] = {
         "iot",
         "create_job",
         _JOBS,
-        "job/ota-*, thing/*, thinggroup/GROUP*",
-        "one for each order; the things are its targets",
+        "job/ota-*, thing/*, thinggroup/GROUP*, package/COMPONENT/version/*",
+        "one for each order; the things are its targets; packages only with `packages = true`",
     ),
     "DescribeJob": Row(
         "iot", "describe_job", _JOBS, "job/ota-*", "counters of an order, looked up seldom"
@@ -76,7 +76,11 @@ CALLS: Final[dict[str, Row]] = {
         "iot", "delete_thing_group", _REGISTRY, "thinggroup/GROUP*", "the same: when it is over"
     ),
     "CreatePackage": Row(
-        "iot", "create_package", _JOBS, "package/COMPONENT", "only with `packages = true`"
+        "iot",
+        "create_package",
+        _JOBS,
+        "package/COMPONENT",
+        "only with `packages = true`; AWS asks for iot:GetIndexingConfiguration too",
     ),
     "CreatePackageVersion": Row(
         "iot",

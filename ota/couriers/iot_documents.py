@@ -20,12 +20,12 @@ from typing import Any, Final
 
 from ota.errors import Malformed
 from ota.ports import Order
+from ota.ports_aws import ESCAPES
 from signing import strict
 
 MOST_MINUTES: Final = 10_080
 """Seven days: the longest that AWS lets an execution be in progress."""
 _LIMIT: Final = 32_768
-_ESCAPES: Final = {"_": "__", "+": "_p", "~": "_t", ":": "_c"}
 _LONGEST_VERSION: Final = 64
 
 
@@ -96,11 +96,6 @@ def differences(
     return reasons
 
 
-def package_name(component: str) -> str:
-    """A component's name in the Software Package Catalog, whose alphabet has no ``:``."""
-    return "".join(_ESCAPES.get(c, c) for c in component)
-
-
 def package_version(version: str) -> str:
     """A version's name in the catalogue: ``[a-zA-Z0-9-_.]``, at most 64; never the same for two.
 
@@ -110,7 +105,7 @@ def package_version(version: str) -> str:
     >>> package_version("2.0.0+build~7")
     '2.0.0_pbuild_t7'
     """
-    mapped = "".join(_ESCAPES.get(c, c) for c in version)
+    mapped = "".join(ESCAPES.get(c, c) for c in version)
     if len(mapped) <= _LONGEST_VERSION:
         return mapped
     return f"{mapped[: _LONGEST_VERSION - 18]}_h{hashlib.sha256(version.encode()).hexdigest()[:16]}"

@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import Final
 
 from ota.aws.api import Api, Said
-from ota.couriers.iot_documents import package_name, package_version
+from ota.couriers.iot_documents import package_version
 from ota.couriers.iot_targets import Targets
 from ota.ports import Order
+from ota.ports_aws import package_name
 
 _THERE: Final = "ConflictException"
 

@@ -6,7 +6,9 @@
 ``statements``  one policy document, read strictly
 ``conditions``  condition operators of IAM, as far as these policies use them
 ``evaluate``    who may do what, by IAM's and AWS IoT's own rules
-``duties``      who must be able to do what, and who must not
+``promise``     who must be able to do what, who must not, and what the product calls
+``duties``      whether the policies keep the promise
+``calls``       whether they allow more than is ever called
 ``narrow``      no wildcard where AWS takes a narrower resource
 ``lint``        all of these over all stacks, and cfn-lint
 

@@ -1,56 +1,25 @@
-"""Who must be able to do what, and who must not: the least-privilege promise as a table.
+"""Who may do what by the policies as rendered, and whether that is what was promised.
 
-The table is ``playbooks/aws/duties.toml``. Every row is judged by :mod:`ota.infra.evaluate` on the
-policies as rendered, so a template that was edited keeps the promise or is named. Two made-up
-things, A and B, stand for the fleet.
+The promise is ``playbooks/aws/duties.toml`` (:mod:`ota.infra.promise`). Every claim of it is judged
+by :mod:`ota.infra.evaluate`, so a template that was edited keeps the promise or is named.
 
->>> broken(data, policies, values)            # rows that do not hold: none as shipped
+>>> broken(promise, policies, values)         # claims that do not hold: none as shipped
 []
 """
 
 from __future__ import annotations
 
-import itertools
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final
-
-import msgspec
 
 from ota.errors import Malformed
 from ota.infra.evaluate import Decision, Request, decide
+from ota.infra.promise import PEOPLE, Claim, Promise, claims
 from ota.infra.stacks import Policy
 from ota.infra.statements import Statement
 from ota.infra.values import Values
 
-FILE: Final = "duties.toml"
-PEOPLE: Final = ("publisher", "rollout", "refresh", "enrol")
-"""Roles that people and timers take."""
 NOBODY: Final = Decision(allowed=False, by=None)
-
-
-class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    who: tuple[str, ...]
-    may: bool
-    action: tuple[str, ...]
-    on: tuple[str, ...]
-    why: str = ""
-
-
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    duty: tuple[_Row, ...]
-
-
-@dataclass(frozen=True)
-class Duty:
-    """``who`` is a role, or ``device:THING`` by ``mqtt``, ``https`` or ``s3``."""
-
-    who: str
-    action: str
-    resource: str
-    may: bool
-    why: str = ""
 
 
 def ask(policies: Sequence[Policy], values: Values, who: str, request: Request) -> Decision:
@@ -88,6 +57,7 @@ def _role(
         f"ssm:resourceTag/{values.name}": "managed",
         "iam:PassedToService": "ssm.amazonaws.com",
         "aws:SourceVpce": "vpce-bucket",
+        "s3:prefix": f"{values.folder}image/",
         **own,
         **request.context,
     }
@@ -142,45 +112,13 @@ def _device(
     return decide(statements, full)
 
 
-def arn(values: Values, service: str, rest: str) -> str:
-    """The ARN of something of this account and region."""
-    return f"arn:{values.partition}:{service}:{values.region}:{values.account}:{rest}"
-
-
-def full_arn(values: Values, action: str, resource: str) -> str:
-    """An ARN as it is, or the end of one: of the action's service, of this account.
-
-    >>> full_arn(values, "s3:GetObject", "image/metadata/timestamp.json")
-    'arn:aws:s3:::example-ota-store/plant/image/metadata/timestamp.json'
-    """
-    if resource == "*" or resource.startswith("arn:"):
-        return resource
-    service = action.partition(":")[0]
-    if service == "s3":
-        return f"{values.objects}{resource}"
-    if service == "iam":
-        return f"arn:{values.partition}:iam::{values.account}:{resource}"
-    return arn(values, "iot" if service == "iotjobsdata" else service, resource)
-
-
-def duties(data: bytes, values: Values) -> Iterator[Duty]:
-    """The table's rows for these values; ``Malformed`` when it can not be read."""
-    try:
-        table = msgspec.convert(tomllib.loads(data.decode()), _Table, strict=True)
-    except (msgspec.ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise Malformed(f"{FILE}: {e}", subject=FILE) from e
-    known = {"a": f"{values.things}A", "b": f"{values.things}B", "name": values.name}
-    for row in table.duty:
-        for who, action, resource in itertools.product(row.who, row.action, row.on):
-            full = full_arn(values, action, resource.format(**known))
-            yield Duty(who.format(**known), action, full, row.may, row.why)
-
-
-def broken(data: bytes, policies: Sequence[Policy], values: Values) -> list[tuple[Duty, Decision]]:
-    """Rows of the table that the policies do not keep, with the statement that decided."""
+def broken(
+    promise: Promise, policies: Sequence[Policy], values: Values
+) -> list[tuple[Claim, Decision]]:
+    """Claims that the policies do not keep, with the statement that decided."""
     found = []
-    for duty in duties(data, values):
-        decision = ask(policies, values, duty.who, Request(duty.action, duty.resource))
-        if decision.allowed != duty.may:
-            found.append((duty, decision))
+    for claim in claims(promise, values):
+        decision = ask(policies, values, claim.who, Request(claim.action, claim.resource))
+        if decision.allowed != claim.may:
+            found.append((claim, decision))
     return found

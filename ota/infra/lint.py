@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ota.errors import Misuse
-from ota.infra import duties, narrow, stacks
+from ota.infra import calls, duties, narrow, promise, stacks
 from ota.infra.narrow import Finding
 from ota.infra.values import Values
 
 
-def lint(texts: Mapping[str, str], values: Values, promise: bytes) -> list[Finding]:
-    """Everything wrong with rendered stacks, held against ``promise`` (``duties.toml``).
+def lint(texts: Mapping[str, str], values: Values, table: bytes) -> list[Finding]:
+    """Everything wrong with rendered stacks, held against ``table`` (``duties.toml``).
 
     ``Misuse`` where the extra is not installed.
     """
@@ -30,15 +30,24 @@ def lint(texts: Mapping[str, str], values: Values, promise: bytes) -> list[Findi
         ) from e
     parsed = stacks.parse(texts)
     policies = stacks.policies(parsed, values)
+    return [*_cloudformation(texts, values), *judged(promise.read(table), policies, values)]
+
+
+def judged(
+    promised: promise.Promise, policies: list[stacks.Policy], values: Values
+) -> list[Finding]:
+    """All that is found without cfn-lint, which is slow."""
     return [
-        *_cloudformation(texts, values),
         *narrow.findings(policies),
-        *_duties(promise, policies, values),
+        *_duties(promised, policies, values),
+        *calls.findings(promised, policies, values),
     ]
 
 
-def _duties(promise: bytes, policies: list[stacks.Policy], values: Values) -> Iterator[Finding]:
-    for duty, decision in duties.broken(promise, policies, values):
+def _duties(
+    promised: promise.Promise, policies: list[stacks.Policy], values: Values
+) -> Iterator[Finding]:
+    for duty, decision in duties.broken(promised, policies, values):
         by = f", by {decision.by.sid or 'a statement'}" if decision.by else ""
         verb = "can not" if duty.may else "can"
         why = f" ({duty.why})" if duty.why else ""

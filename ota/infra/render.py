@@ -18,6 +18,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from ota.errors import Malformed
 from ota.infra.values import Values
+from ota.ports_aws import package_name
 
 ORDER: Final = (
     "roles",
@@ -63,6 +64,7 @@ def _context(values: Values) -> dict[str, object]:
         "objects": values.objects,
         "folder": values.folder,
         "cloud": values.cloud,
+        "packages": [package_name(component) for component in values.packages],
     }
 
 

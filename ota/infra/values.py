@@ -28,6 +28,7 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,19}\Z")]
 Bucket = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]\Z")]
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?\Z")]
 Things = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+Component = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:_-]{1,128}\Z")]
 Principal = Annotated[
     str,
     msgspec.Meta(
@@ -45,13 +46,17 @@ Vlan = Annotated[int, msgspec.Meta(ge=1, le=4094)]
 
 
 class Trusted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may take each role: the ARN of a role or user that people or machines log in as."""
+    """Who may take each role: the ARN of a role or user that people or machines log in as.
+
+    ``gc`` may be left out: then there is no such role, and nobody but the administrator removes.
+    """
 
     admin: Principal
     publisher: Principal
     rollout: Principal
     refresh: Principal
     enrol: Principal
+    gc: Principal | None = None
 
 
 class Vpn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,7 +91,11 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Values(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of them. ``things`` is what the names of this fleet's things begin with."""
+    """All of them. ``things`` is what the names of this fleet's things begin with.
+
+    ``packages`` are the components that stand in AWS's Software Package Catalog; none without
+    ``packages = true`` of the courier ``iot-jobs``.
+    """
 
     account: Account
     region: Region
@@ -95,6 +104,7 @@ class Values(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bucket: Bucket
     prefix: Prefix = ""
     things: Things
+    packages: Annotated[tuple[Component, ...], msgspec.Meta(max_length=32)] = ()
     mfa: bool = True
     trusted: Trusted
     network: Network | None = None

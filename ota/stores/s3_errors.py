@@ -94,6 +94,8 @@ class Attempt:
         arn = f"arn:{self.partition}:s3:::{self.bucket}"
         listing = self.operation == "list_objects_v2"
         role = "rollout" if "director/" in self.key else "publisher"
+        if self.operation == "delete_object":
+            role = "gc"
         return Call(ACTIONS[self.operation], arn if listing else f"{arn}/{self.key}", role)
 
 

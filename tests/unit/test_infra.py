@@ -9,13 +9,15 @@ import pytest
 
 from ota import shipped
 from ota.errors import Malformed
-from ota.infra import duties, lint, narrow, render, stacks, values
+from ota.infra import duties, lint, promise, render, stacks, values
 from ota.infra.evaluate import Request
+from ota.infra.promise import full_arn
 from ota.infra.values import Values
 
 SHIPPED = shipped.folder("playbooks") / "aws"
 EXAMPLE = (SHIPPED / "infra.toml").read_bytes()
-PROMISE = (SHIPPED / duties.FILE).read_bytes()
+TABLE = (SHIPPED / promise.FILE).read_bytes()
+PROMISE = promise.read(TABLE)
 
 
 @pytest.fixture(scope="module", name="full")
@@ -32,24 +34,22 @@ def _plain() -> Values:
 def judged(folder: Path, found: Values) -> list[str]:
     """Everything but cfn-lint, which is slow, about the templates in a folder."""
     policies = stacks.policies(stacks.parse(render.render(folder, found)), found)
-    wide = [f"{f.where}: {f.what}" for f in narrow.findings(policies)]
-    broken = duties.broken(PROMISE, policies, found)
-    return wide + [f"{d.who} {d.action} {d.resource}" for d, _ in broken]
+    return [f"{f.where}: {f.what}" for f in lint.judged(PROMISE, policies, found)]
 
 
 def test_the_shipped_stacks_pass_every_check(full: Values, plain: Values) -> None:
     """cfn-lint, AWS's own reference and the table of duties have nothing to object to."""
     texts = render.render(SHIPPED, full)
     assert set(texts) == set(render.ORDER)
-    assert lint.lint(texts, full, PROMISE) == []
+    assert lint.lint(texts, full, TABLE) == []
     assert judged(SHIPPED, plain) == []
     assert "network" not in render.render(SHIPPED, plain)
 
 
 def test_the_table_asks_both_ways(full: Values) -> None:
     """The table holds what must be possible as well as what must not, of every identity."""
-    rows = list(duties.duties(PROMISE, full))
-    for who in (*duties.PEOPLE, "device:press-A", "device:press-A/https", "device:press-A/s3"):
+    rows = list(promise.claims(PROMISE, full))
+    for who in (*promise.PEOPLE, "device:press-A", "device:press-A/https", "device:press-A/s3"):
         assert {r.may for r in rows if r.who == who} == {True, False}, who
     assert len(rows) > 150
 
@@ -76,7 +76,7 @@ def test_the_bucket_itself_lets_nobody_replace_an_object(
 ) -> None:
     """Created once, the timestamp swapped under its entity tag; parts of an upload are no objects."""
     policies = stacks.policies(stacks.parse(render.render(SHIPPED, full)), full)
-    arn = duties.full_arn(full, "s3:PutObject", name)
+    arn = full_arn(full, "s3:PutObject", name)
     made = Request("s3:PutObject", arn, {"s3:ObjectCreationOperation": "true", **condition})
     assert duties.ask(policies, full, who, made).allowed is may
     part = Request("s3:PutObject", arn, {"s3:ObjectCreationOperation": "false"})
@@ -108,18 +108,18 @@ WIDER = [
     ("duties", "Resource: {{ objects }}image/targets/*", "Resource: '*'", "a narrower resource"),
     ("duties", "Action: [iot:CreateJob]", "Action: ['iot:*']", "a wildcard in an action"),
     ("duties", "iot:DescribeEndpoint", "iot:DescribeEndpiont", "AWS has no such action"),
-    ("duties", "{{ iot }}:thing/{{ things }}*", "{{ iot }}:thing/*", "rollout iot:CreateJob"),
+    ("duties", "{{ iot }}:thing/{{ things }}*", "{{ iot }}:thing/*", "rollout: can iot:CreateJob"),
     (
         "duties",
         "Resource: {{ objects }}director/*",
         "Resource: {{ objects }}*",
-        "rollout s3:PutObject",
+        "rollout: can s3:PutObject",
     ),
-    ("duties", "role/{{ name }}-node", "role/*", "enrol iam:PassRole"),
-    ("duties", "document/{{ name }}-*", "document/*", "rollout ssm:SendCommand"),
-    ("duties", "- sqs:ReceiveMessage", "- sqs:SendMessage", "rollout sqs:ReceiveMessage"),
+    ("duties", "role/{{ name }}-node", "role/*", "enrol: can iam:PassRole"),
+    ("duties", "document/{{ name }}-*", "document/*", "rollout: can ssm:SendCommand"),
+    ("duties", "- sqs:ReceiveMessage", "- sqs:SendMessage", "rollout: can not sqs:ReceiveMessage"),
     ("keys", '["publisher", "refresh"]', '["publisher", "refresh", "rollout"]', ""),
-    ("store", "kms:ViaService: s3", "kms:ViaService: ec2", "s3 kms:Decrypt"),
+    ("store", "kms:ViaService: s3", "kms:ViaService: ec2", "s3: can not kms:Decrypt"),
     ("network", '["ssmmessages:CreateControlChannel",', '["ssmmessages:*",', "wildcard"),
 ]
 
@@ -162,7 +162,7 @@ def test_a_template_that_was_edited_is_named(
 def test_one_question(full: Values, who: str, action: str, resource: str, may: bool) -> None:
     """A single request is decided as the table's rows are."""
     policies = stacks.policies(stacks.parse(render.render(SHIPPED, full)), full)
-    request = Request(action, duties.full_arn(full, action, resource))
+    request = Request(action, full_arn(full, action, resource))
     assert duties.ask(policies, full, who, request).allowed is may
 
 
@@ -184,7 +184,7 @@ def test_the_right_one_in_the_wrong_way(
 ) -> None:
     """Without TLS, with an old TLS, with another encryption, over a raw message: no."""
     policies = stacks.policies(stacks.parse(render.render(SHIPPED, full)), full)
-    arn = duties.full_arn(full, action, resource)
+    arn = full_arn(full, action, resource)
     assert duties.ask(policies, full, "publisher", Request(action, arn)).allowed
     assert not duties.ask(policies, full, "publisher", Request(action, arn, context)).allowed
 
@@ -196,7 +196,7 @@ def test_devices_come_through_the_private_endpoint(full: Values) -> None:
         ("device:press-07", "iot:Connect", "client/press-07-ota"),
         ("device:press-07/s3", "s3:GetObject", "image/metadata/timestamp.json"),
     ):
-        arn = duties.full_arn(full, action, resource)
+        arn = full_arn(full, action, resource)
         elsewhere = Request(action, arn, {"aws:SourceVpce": "vpce-other"})
         assert duties.ask(policies, full, who, Request(action, arn)).allowed
         assert not duties.ask(policies, full, who, elsewhere).allowed

@@ -10,19 +10,23 @@ from ota.couriers import ssm_calls
 from ota.couriers.iot_calls import CALLS, ROLE
 from ota.infra import duties, render, stacks, values
 from ota.infra.evaluate import Request
+from ota.infra.promise import PEOPLE, full_arn
 
 SHIPPED = shipped.folder("playbooks") / "aws"
-FULL = values.read((SHIPPED / "infra.toml").read_bytes(), "infra.toml")
+EXAMPLE = (SHIPPED / "infra.toml").read_text()
+FULL = values.read(EXAMPLE.replace("packages = []", 'packages = ["app"]').encode(), "infra.toml")
 TEXTS = render.render(SHIPPED, FULL)
 POLICIES = stacks.policies(stacks.parse(TEXTS), FULL)
 NEEDED = {
     "job/ota-*": "job/ota-app-2-x7k2m9-u1-w0-b0",
     "thing/*": "thing/press-07",
     "thinggroup/GROUP*": "thinggroup/ota-ota-app-2-x7k2m9-u1-w0-b0",
+    "package/COMPONENT": "package/app",
+    "package/COMPONENT/version/*": "package/app/version/2.0.0",
     "the report queue": "ota-reports",
     "the queue of what was refused": "ota-refused",
 }
-OURS = [o for o, row in CALLS.items() if row.resource and not row.resource.startswith("package")]
+OURS = [o for o, row in CALLS.items() if row.resource]
 
 
 @pytest.mark.parametrize("operation", OURS)
@@ -31,7 +35,7 @@ def test_the_rollout_role_may_do_all_that_the_courier_does(operation: str) -> No
     row = CALLS[operation]
     action = row.action or f"{row.service}:{operation}"
     for part in row.resource.split(", "):
-        arn = duties.full_arn(FULL, action, NEEDED[part])
+        arn = full_arn(FULL, action, NEEDED[part])
         assert duties.ask(POLICIES, FULL, ROLE, Request(action, arn)).allowed, f"{action} {arn}"
 
 
@@ -49,7 +53,7 @@ MANAGED = {
 def test_the_rollout_role_may_do_all_that_systems_manager_needs(operation: str) -> None:
     """Each operation of the table of ``ssm``, and what enrolment does there."""
     for part in ssm_calls.CALLS[operation].resource.split(", "):
-        arn = duties.full_arn(FULL, f"ssm:{operation}", MANAGED[part])
+        arn = full_arn(FULL, f"ssm:{operation}", MANAGED[part])
         request = Request(f"ssm:{operation}", arn)
         assert duties.ask(POLICIES, FULL, ssm_calls.ROLE, request).allowed, arn
     (activation,) = ssm_calls.ACTIVATION
@@ -60,11 +64,9 @@ def test_the_rollout_role_may_do_all_that_systems_manager_needs(operation: str) 
 def test_nobody_else_may() -> None:
     """The table's role alone makes jobs."""
     operation = "iot:CreateJob"
-    arn = duties.full_arn(FULL, operation, NEEDED["job/ota-*"])
+    arn = full_arn(FULL, operation, NEEDED["job/ota-*"])
     allowed = {
-        who
-        for who in duties.PEOPLE
-        if duties.ask(POLICIES, FULL, who, Request(operation, arn)).allowed
+        who for who in PEOPLE if duties.ask(POLICIES, FULL, who, Request(operation, arn)).allowed
     }
     assert allowed == {ROLE}
 

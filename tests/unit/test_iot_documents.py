@@ -15,6 +15,7 @@ from ota.couriers import iot_documents as documents
 from ota.couriers.iot_documents import Options
 from ota.errors import Malformed
 from ota.ports import Order
+from ota.ports_aws import package_name
 from ota.settings import settings
 from ota.wiring.couriers import couriers
 from signing import strict
@@ -57,7 +58,7 @@ def test_names_in_the_catalogue() -> None:
     assert documents.package_version("2_p") == "2__p"
     assert documents.package_version("2+") == "2_p"
     assert documents.package_version("1~2:3") == "1_t2_c3"
-    assert documents.package_name("mcu:left") == "mcu_cleft"
+    assert package_name("mcu:left") == "mcu_cleft"
     long = documents.package_version("+" * 33 + "a" * 31)
     assert len(long) == 64
     assert re.fullmatch(r"(_p)+_h[0-9a-f]{16}", long)
