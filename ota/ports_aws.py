@@ -63,13 +63,12 @@ class Things(Protocol):
 
 @dataclass(frozen=True)
 class Thing:
-    """What AWS IoT knows of one thing. ``connected`` is None where it does not say."""
+    """What AWS IoT knows of one thing."""
 
     name: str
     type: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
-    connected: bool | None = None
 
 
 class Inventory(Protocol):

@@ -143,11 +143,6 @@ def give(folder: Path, answer: Answer, asked: Visit) -> Answer:
     return answer
 
 
-def visit(folder: Path, device: str, asked: Visit) -> Answer:
-    """The whole visit."""
-    return give(folder, take(folder, device, asked), asked)
-
-
 # -- hints ---------------------------------------------------------------------------------------
 def _leave(
     folder: Path, orders: int, hint: hints.Body, known: list[str]

@@ -81,13 +81,11 @@ class ListedThings:
 
 
 def _indexed(row: Any) -> Thing:
-    connectivity = row.get("connectivity") or {}
     return Thing(
         str(row.get("thingName", "")),
         str(row.get("thingTypeName") or ""),
         _attributes(row),
         tuple(sorted(map(str, row.get("thingGroupNames") or ()))),
-        connectivity.get("connected"),
     )
 
 

@@ -32,7 +32,6 @@ ORDER: Final = (
     "watch",
 )
 """Every stack; none needs what a later one makes. Keys name roles, so roles come first."""
-EXAMPLE: Final = "infra.toml"
 LIMIT: Final = 1_000_000
 """Largest template body that CloudFormation takes from S3, in bytes; 51,200 inline."""
 

@@ -164,12 +164,6 @@ class ImageEdits(ImageReads):
         edit.changed(home, role)
         return edit.done()
 
-    def set_approvers(self, pending: Pending | None, now: datetime) -> Pending:
-        """Sign anew who may author and approve plans, from ``rollout.toml``."""
-        edit = self._edit(pending, now)
-        edit.approvers()
-        return edit.done()
-
     def change(self, pending: Pending | None, now: datetime, renew: Sequence[str] = ()) -> Pending:
         """Whatever the policy says otherwise than what is published; see ``signing/changes/rotation.py``.
 

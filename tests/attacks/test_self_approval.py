@@ -30,7 +30,7 @@ def test_two_authors_do_not_approve_for_each_other(plant: Plant) -> None:
     both = '["author", "approver"]'
     file.write_text(file.read_text().replace('["author"]', both).replace('["approver"]', both))
     plant.reopen()
-    plant.wiring.repositories.change_image(lambda i, p: i.set_approvers(p, plant.now()))
+    plant.wiring.repositories.change(plant.now())
     for name in ("targets-1", "targets-2"):
         plant.wiring.repositories.sign(name, plant.now())
     plant.wiring.repositories.publish(plant.now())

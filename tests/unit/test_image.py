@@ -218,7 +218,7 @@ def test_approvers_are_signed_by_targets(place: Signed) -> None:
     path = place.folder / "repo-metadata" / "rollout.toml"
     path.write_text('authors = ["author"]\napprovers = ["approver", "second"]\nthreshold = 2\n')
     place.reload()
-    place.repos.change_image(lambda image, p: image.set_approvers(p, NOW))
+    place.repos.change(NOW)
     pending = place.repos.pending("image")
     assert pending is not None
     assert set(pending.roles) == {"targets"}

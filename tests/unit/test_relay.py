@@ -14,12 +14,17 @@ from simulators.stopping import Killed, kill_at
 
 from ota.agent import hints, relay
 from ota.agent.feeds.spool import SpoolFeed
-from ota.agent.relay import LEAST, REMEMBERED, Answer, Visit, visit
+from ota.agent.relay import LEAST, REMEMBERED, Answer, Visit
 from signing import durable, strict
 from signing.errors import Busy, OtaError, Outage
 
 DEVICE = "press-07"
 ORDER = "ota-app-2-x7k2m9-u1-w0-b0"
+
+
+def visit(folder: Path, device: str, asked: Visit) -> Answer:
+    """The whole of one, without a look in between."""
+    return relay.give(folder, relay.take(folder, device, asked), asked)
 
 
 def hint(order: str = ORDER) -> hints.Body:
