@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from securesystemslib.signer import Key, Signature, Signer
 from tuf.api.exceptions import RepositoryError
@@ -35,7 +35,6 @@ from signing import bins, layout, strict
 from signing.client.workflow import TufClient
 from signing.edition import Reader
 from signing.errors import Busy, Outage, Refusal
-from signing.memory import Memory
 
 AnyRole = Root | Timestamp | Snapshot | Targets
 SPEC = "1.0.31"
@@ -43,6 +42,19 @@ TIMESTAMP = 1024 * 1024
 """Bytes of a timestamp that operators read."""
 _SKIPPED = 1000
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Remembers(Protocol):
+    """What was seen of one repository before: by plain names, newest verified bytes."""
+
+    def load(self, root: bytes | None = None) -> Mapping[str, bytes]:
+        """What is remembered; ``root`` stands in for the root of a memory that has none yet."""
+
+    def keep(self, client: TufClient) -> None:
+        """Remember what this client verified, unless something newer is remembered already."""
+
+    def note(self, name: str, data: bytes) -> None:
+        """Keep one role that was fetched by itself."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Place:
     key: str
     reader: Reader
     name: Callable[[str], str]
-    memory: Memory | None = None
+    memory: Remembers | None = None
     taken: Callable[[str], int] = lambda _role: 0
 
     def fetch(self, file: str, limit: int) -> bytes | None:
@@ -87,7 +99,7 @@ class Place:
         def reader(name: str, limit: int) -> bytes | None:
             return None if name.endswith(".root.json") else self.reader(name, limit)
 
-        return replace(self, reader=reader, memory=None), root
+        return replace(self, reader=reader), root
 
     def _taken(self, file: str) -> bool:
         try:
@@ -107,13 +119,24 @@ def opened(
 
     Raises ``Refusal`` when the store was tampered with; ``Stale`` only with ``check_expiry``.
     """
-    if place.fetch("timestamp.json", TIMESTAMP) is None:
-        if place.memory is not None and "timestamp.json" in place.memory.load():
-            raise Outage("timestamp.json is not there any more", code="missing", subject=place.key)
+    known = place.memory.load(root) if place.memory else {"root.json": root}
+    there = place.fetch("timestamp.json", TIMESTAMP)
+    if there is None:
+        if "timestamp.json" in known:
+            raise Outage(
+                f"{place.key}: timestamp.json is not there any more",
+                code="missing",
+                subject=place.key,
+                remedy="restore the store, then ota repo recover --bump 100",
+            )
         return None
+
+    def fetch(file: str, limit: int) -> bytes | None:
+        return there if file == "timestamp.json" else place.fetch(file, limit)
+
     client = TufClient(
-        place.memory.load(root) if place.memory else {"root.json": root},
-        place.fetch,
+        known,
+        fetch,
         now,
         bootstrap=root,
         keep_role=place.memory.note if place.memory else None,

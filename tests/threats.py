@@ -59,6 +59,10 @@ THREATS: dict[str, Threat] = {
         _said("component-mismatch", "not-listed", "bin-keyholders"),
         ("test_delegated_component",),
     ),
+    "a release in top-level targets, by mistake or not": Threat(
+        "`component-mismatch`, by devices, `ota repo verify` and publishing",
+        ("test_listed_above",),
+    ),
     "repeated or unknown component": Threat(
         _said("component-repeated", "component-unknown"), ("test_components",)
     ),
@@ -141,7 +145,8 @@ THREATS: dict[str, Threat] = {
         "the same bytes again; `equivocation` where they differ", ("test_killed_publisher",)
     ),
     "operators shown an older state": Threat(
-        _said("metadata-rollback"), ("test_operator_rollback",)
+        _said("metadata-rollback"),
+        ("test_operator_rollback", "test_director_replayed_to_operators"),
     ),
 }
 

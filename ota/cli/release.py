@@ -131,7 +131,9 @@ def yank(ctx: typer.Context, name: Name, sign: Sign = None, publish: Publish = F
     paths = releases.paths(name, sessions.now())
     session.confirm(f"no device will install {', '.join(paths) or name} any more")
     for path in paths:
-        releases.yank(path, sessions.now())
+        reasons = releases.yank(path, sessions.now())
+        if reasons:
+            session.say(f"{path}: only from where it does not belong; it is {reasons[0]}")
     _finish(session, sign, publish=publish)
     session.rows(
         [{"path": path, "yanked": "published" if publish else "waiting"} for path in paths],

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ota.errors import OtaError
-from ota.repositories import repostatus
+from ota.repositories import looking, repostatus
 from ota.repositories.director import DirectorDesk
 from ota.repositories.repo import Repositories
 
@@ -50,13 +50,10 @@ def _devices(repos: Repositories, now: datetime, retired: Container[str]) -> Ite
         return
     desk = DirectorDesk(repos.director(), repos.publisher)
     policy = repos.policy.director
-    for device in repostatus.devices(repos):
-        if device in retired:
-            continue
-        try:
-            state = desk.state(device)
-        except OtaError as e:
-            yield Expiring("director", device, None, f"{e.code}: {e}")
+    watched = (device for device in repostatus.devices(repos) if device not in retired)
+    for device, state in looking.states(desk, watched):
+        if isinstance(state, OtaError):
+            yield Expiring("director", device, None, f"{state.code}: {state}")
             continue
         life = policy.open if state.assignments else policy.idle
         if state.expires - now < life / _LATE:

@@ -181,7 +181,8 @@ class Needed:
         def name(file: str) -> str:
             return layout.director_metadata(unquote(device), file)
 
-        place = Place(f"director/{unquote(device)}", self._repos.store.get, name)
+        seen = self._repos.director_memory.of(unquote(device))
+        place = Place(f"director/{unquote(device)}", self._repos.store.get, name, seen)
         client = repository.opened(place, root, self._now)
         if client is None:
             raise NotFound(f"device {unquote(device)} has no timestamp", subject=unquote(device))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -29,6 +30,7 @@ from signing.changes import ceremony
 from signing.changes.ceremony import Pending, Repository
 from signing.changes.review import review
 from signing.client.workflow import TufClient
+from signing.director.memory import DirectorMemory
 from signing.director.repository import Director
 from signing.given import Given
 from signing.image.repository import Image
@@ -137,6 +139,11 @@ class Opened:
         """What this workspace has seen of the image repository."""
         return Memory(self.state_path("seen") / "image")
 
+    @cached_property
+    def director_memory(self) -> DirectorMemory:
+        """What this workspace has seen of each device's director metadata."""
+        return DirectorMemory(self.state_path("seen") / "director.sqlite")
+
     @property
     def given(self) -> Given:
         """Version numbers of the image repository that belong to some content already."""
@@ -165,7 +172,9 @@ class Opened:
         newest = self.newest("director")
         root = Metadata[Root].from_bytes(newest).signed
         first, *more = self.online.of("targets", root)
-        return Director(self.policy, self.store.get, newest, first, *more)
+        return Director(
+            self.policy, self.store.get, newest, first, *more, memory=self.director_memory
+        )
 
     def pending(self, repository: Repository) -> Pending | None:
         """The change that waits for signatures, if there is one."""

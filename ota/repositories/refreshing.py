@@ -16,19 +16,57 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ota.errors import NotFound, OtaError
-from ota.repositories import repostatus
+from ota.repositories import looking, repostatus
 from ota.repositories.director import DirectorDesk
 from ota.repositories.repo import Repositories
+from signing.director.repository import DirectorState
 from signing.policy import DirectorPolicy, Policy
+
+Progress = Callable[[int, int], None]
+"""(done, in all): devices looked at first, then devices signed for."""
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What was signed anew. ``problems``: device (or ``image``) -> why it was not."""
+    """What was signed anew, or is due. ``problems``: device (or ``image``) -> why it was not."""
 
     image: bool
     devices: tuple[str, ...]
     problems: dict[str, OtaError]
+
+
+def due(
+    repos: Repositories,
+    desk: DirectorDesk,
+    policy: Policy,
+    now: datetime,
+    *,
+    every: bool = False,
+    retired: Container[str] = (),
+    progress: Progress | None = None,
+) -> Refreshed:
+    """What :func:`refresh` would sign now; writes nothing into the store.
+
+    Raises ``NotFound`` before anything is published.
+    """
+    if repos.anchor("image") is None:
+        raise repos.uncreated()
+    problems: dict[str, OtaError] = {}
+    image = False
+    try:
+        image = _image_due(repos, policy, now) or every
+    except OtaError as e:
+        problems["image"] = e
+    devices = [device for device in repostatus.devices(repos) if device not in retired]
+    found: list[str] = []
+    for number, (device, state) in enumerate(looking.states(desk, devices), 1):
+        if progress:
+            progress(number, len(devices))
+        if isinstance(state, OtaError):
+            problems[device] = state
+        elif every or _due(state, policy.director, now):
+            found.append(device)
+    return Refreshed(image, tuple(found), problems)
 
 
 def refresh(
@@ -39,38 +77,38 @@ def refresh(
     *,
     every: bool = False,
     retired: Container[str] = (),
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Refreshed:
     """The image repository's timestamp, then each device's, where due (or ``every`` one).
 
     One problem does not stop the others: a broken image repository would otherwise let the
     director's timestamps expire as well. Raises ``NotFound`` before anything is published.
     """
-    done: list[str] = []
     problems: dict[str, OtaError] = {}
-    image = False
-    if repos.anchor("image") is None:
-        raise repos.uncreated()
     try:
-        image = every or _image_due(repos, policy, now)
-        if image:
-            repos.refresh(now)
+        repos.publisher.resume("image")
     except OtaError as e:
         problems["image"] = e
-    for number, device in enumerate(repostatus.devices(repos), 1):
+    wanted = due(repos, desk, policy, now, every=every, retired=retired, progress=progress)
+    problems |= wanted.problems
+    done: list[str] = []
+    if wanted.image and "image" not in problems:
         try:
-            if device not in retired and (every or _due(desk, policy.director, device, now)):
-                desk.refresh(device, now)
-                done.append(device)
+            repos.refresh(now)
+        except OtaError as e:
+            problems["image"] = e
+    for number, device in enumerate(wanted.devices, 1):
+        try:
+            desk.refresh(device, now)
+            done.append(device)
         except OtaError as e:
             problems[device] = e
         if progress:
-            progress(number)
-    return Refreshed(image and "image" not in problems, tuple(done), problems)
+            progress(number, len(wanted.devices))
+    return Refreshed(wanted.image and "image" not in problems, tuple(done), problems)
 
 
 def _image_due(repos: Repositories, policy: Policy, now: datetime) -> bool:
-    repos.publisher.resume("image")
     state = repos.image().state(now)
     if state is None:
         raise NotFound("the image repository was never published", remedy="ota repo status")
@@ -79,7 +117,6 @@ def _image_due(repos: Repositories, policy: Policy, now: datetime) -> bool:
     return state.client.snapshot.expires - now < policy.image.snapshot.expires / 3
 
 
-def _due(desk: DirectorDesk, policy: DirectorPolicy, device: str, now: datetime) -> bool:
-    state = desk.state(device)
+def _due(state: DirectorState, policy: DirectorPolicy, now: datetime) -> bool:
     life = policy.open if state.assignments else policy.idle
     return state.expires - now < life / 2

@@ -144,14 +144,16 @@ class Releases:
                 raise
             return [text]
 
-    def yank(self, path: str, now: datetime) -> Pending | None:
+    def yank(self, path: str, now: datetime) -> list[str]:
         """Take a release off the list, in the waiting change.
 
         Raises ``NotPermitted`` (code ``in-use``) while a director or an open rollout names it
-        (rule 9): withdraw there first.
+        (rule 9): withdraw there first. From where it does not belong, and no device takes it, it
+        goes nevertheless; returns the reasons for which its rightful listing stays then.
         """
         reasons = self._in_use(path)
-        if reasons:
+        where = self._repos.image().where(self._repos.pending("image"), path, now)
+        if reasons and all(where.values()):
             raise NotPermitted(
                 f"{path} is in use: {'; '.join(reasons[:5])}",
                 code="in-use",
@@ -160,9 +162,10 @@ class Releases:
             )
 
         def edit(image: Image, pending: Pending | None) -> Pending:
-            return image.yank(pending, path, now)
+            return image.yank(pending, path, now, astray=bool(reasons))
 
-        return self._repos.change_image(edit)
+        self._repos.change_image(edit)
+        return reasons if any(where.values()) else []
 
     def _at(self, path: str, now: datetime) -> Listed | None:
         """What stands at one path; reads one hash bin at most."""

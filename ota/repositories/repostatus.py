@@ -162,8 +162,7 @@ def _verify_part(repos: Repositories, state: State, name: str) -> Iterator[Findi
         if part is None:
             raise NotFound(f"there is no role {name}")
         found.append(part)
-        if name != Targets.type:
-            state.refuse_unfit(name, part)
+        state.refuse_unfit(name, part)
 
     finding = _checked(f"image {name}", read)
     if not finding.ok or bins.is_bin(name):
@@ -185,7 +184,7 @@ def _matching(repos: Repositories, name: str, expected: tuple[int, str]) -> Call
 
 def _reading(director: Director, device: str, now: datetime) -> Callable[[], None]:
     def read() -> None:
-        director.read(device, now, check_expiry=True)
+        director.check(device, now)
 
     return read
 

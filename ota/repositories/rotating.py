@@ -117,7 +117,8 @@ def _signed_by_both(
 ) -> bool:
     old = Metadata[Root].from_bytes(before).signed
     first, *more = repos.online.of("targets", old, after)
-    director = Director(repos.policy, repos.store.get, before, first, *more)
+    memory = repos.director_memory
+    director = Director(repos.policy, repos.store.get, before, first, *more, memory=memory)
     if director.holds_under(device, after, now):
         return False
     return DirectorDesk(director, repos.publisher).edit(

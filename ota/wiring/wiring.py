@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import secrets
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -318,13 +318,26 @@ class Wiring(Parts):
         return [*self.campaign.in_use(path), *self.desk.uses(path, devices)]
 
     # -- looking after both ------------------------------------------------------------------------
-    def refresh(self, *, every: bool) -> Refreshed:
-        """Sign timestamps anew before they expire."""
+    def refresh(
+        self,
+        *,
+        every: bool,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Refreshed:
+        """Sign timestamps anew before they expire; ``dry_run`` only says which."""
         desk = self.desk
-        self.unlock_director()
-        retired = self._retired()
-        return refreshing.refresh(
-            self.repositories, desk, self.policy, self._clock(), every=every, retired=retired
+        if not dry_run:
+            self.unlock_director()
+        act = refreshing.due if dry_run else refreshing.refresh
+        return act(
+            self.repositories,
+            desk,
+            self.policy,
+            self._clock(),
+            every=every,
+            retired=self._retired(),
+            progress=progress,
         )
 
     def expiring(self, within: timedelta) -> list[Expiring]:

@@ -3,7 +3,8 @@
 1. Each of its roles is delegated to, and components hand their releases to nobody but bins of
    their own, under their own keyholders.
 2. Every role lists only releases of its component, in the bin where devices look for them, and
-   with no higher counter than the component's role has signed (rule 3).
+   with no higher counter than the component's role has signed (rule 3). Top-level targets lists
+   none that it did not list before: what stands there by a mistake stops no other change.
 3. Every target that is new comes with an upload or a file of exactly its hash, and nothing else
    comes along.
 4. What it lifts beyond its roles is signed with top-level targets (``lifting.py``), and names no
@@ -19,7 +20,7 @@ from signing.changes import lifting
 from signing.changes.ceremony import Pending
 from signing.changes.drafts import Drafts
 from signing.errors import Malformed, Refusal
-from signing.image.state import State, newest_counter, releases_of
+from signing.image.state import State, newest_counter, refuse_above, releases_of
 
 
 def refuse_unfounded(edit: Drafts, pending: Pending, state: State | None) -> None:
@@ -34,6 +35,8 @@ def refuse_unfounded(edit: Drafts, pending: Pending, state: State | None) -> Non
             raise Malformed(f"pending change: {name} is delegated to, and not gone", subject=name)
     targets = edit.standing(Targets.type)
     if targets is not None:
+        known = state.targets.targets if state else {}
+        refuse_above(path for path in targets.targets if path not in known)
         for name in edit.components():
             bins.refuse_others(name, _standing(edit, name), targets)
     _check_bytes(pending, repository.store_names(roles.values()), state)

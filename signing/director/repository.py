@@ -16,8 +16,9 @@ that was proven to verify, or None when there is nothing to change.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +29,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from signing import authority, closing, layout, repository, strict
 from signing.client.workflow import TufClient
 from signing.closing import Closing, Online
+from signing.director.memory import DirectorMemory
 from signing.edition import Edition, Reader
 from signing.errors import Malformed, NotFound, Outage, Refusal, Stale
 from signing.plan import Authorisation
@@ -58,25 +60,58 @@ class Director:
     """Builds editions for one device at a time.
 
     ``root`` is the operator's own director root (any verified version). ``online`` and ``more``
-    reach the online threshold together.
+    reach the online threshold together. ``memory``: what this workspace has seen of each device;
+    without one a store could show an older state, and this would sign it anew.
     """
 
     def __init__(
-        self, policy: Policy, reader: Reader, root: bytes, online: Signer, *more: Signer
+        self,
+        policy: Policy,
+        reader: Reader,
+        root: bytes,
+        online: Signer,
+        *more: Signer,
+        memory: DirectorMemory | None = None,
     ) -> None:
+        self._memory = memory
         self._policy = policy.director
         self._reader = reader
         self._root = root
         self._signers = (online, *more)
 
     # -- reading -------------------------------------------------------------------------------
-    def read(self, device: str, now: datetime, *, check_expiry: bool = False) -> DirectorState:
-        """What the device's current metadata says, verified.
+    def read(self, device: str, now: datetime) -> DirectorState:
+        """What the device's current metadata says, verified; expiry is not asked.
 
-        Raises ``NotFound`` for a device without metadata, ``Refusal`` for tampered metadata,
-        ``Stale`` only with ``check_expiry``.
+        Raises ``NotFound`` for a device without metadata, ``Refusal`` for tampered or older ones.
         """
-        return _state(device, self._open(device, now, check_expiry=check_expiry))
+        return _state(device, self._unchanged(device) or self._open(device, now))
+
+    def check(self, device: str, now: datetime) -> None:
+        """Read every byte that the device would, as a new one does, and not older than was seen.
+
+        Raises as :meth:`read` does, and ``Stale``.
+        """
+        place = replace(self._place(device), memory=None)
+        client = repository.opened(place, self._root, now, check_expiry=True)
+        if client is not None:
+            _state(device, client)
+        self._open(device, now)
+
+    def _unchanged(self, device: str) -> TufClient | None:
+        """The remembered set, if the store's timestamp is still the same bytes: one request.
+
+        A memory that a disk has damaged is not the store's fault: then all of it is read again.
+        """
+        place = self._place(device)
+        known = place.memory.load() if place.memory else {}
+        if known.get("root.json") != self._root or "timestamp.json" not in known:
+            return None
+        if place.fetch("timestamp.json", repository.TIMESTAMP) != known["timestamp.json"]:
+            return None
+        with contextlib.suppress(Refusal, Outage):
+            return repository.remembered(place)
+        return None
 
     def _place(self, device: str) -> Place:
         strict.identifier(device, "device")
@@ -84,11 +119,11 @@ class Director:
             f"director/{device}",
             self._reader,
             lambda file: layout.director_metadata(device, file),
+            self._memory.of(device) if self._memory else None,
         )
 
-    def _open(self, device: str, now: datetime, *, check_expiry: bool = False) -> TufClient:
-        place = self._place(device)
-        client = repository.opened(place, self._root, now, check_expiry=check_expiry)
+    def _open(self, device: str, now: datetime) -> TufClient:
+        client = repository.opened(self._place(device), self._root, now)
         if client is None:
             raise NotFound(
                 f"device {device} has no director metadata",
@@ -177,13 +212,15 @@ class Director:
 
         A device whose metadata is lost gets new ones, assigning nothing.
         """
-        client = repository.opened(self._place(device), self._root, now)
+        place = replace(self._place(device), memory=None)
+        client = repository.opened(place, self._root, now)
         state = _state(device, client) if client is not None else None
         here = state.versions if state else _NONE
+        known = self._memory.of(device).versions() if self._memory else _NONE
         above = Versions(
-            timestamp=max(here.timestamp, seen.timestamp) + by,
-            snapshot=max(here.snapshot, seen.snapshot) + by,
-            targets=max(here.targets, seen.targets) + by,
+            timestamp=max(here.timestamp, seen.timestamp, known.timestamp) + by,
+            snapshot=max(here.snapshot, seen.snapshot, known.snapshot) + by,
+            targets=max(here.targets, seen.targets, known.targets) + by,
         )
         return self._edition(device, client, state.assignments if state else {}, now, above=above)
 

@@ -15,7 +15,7 @@ role, so that yanking does not lower it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from signing.changes.ceremony import Needs, Pending
 from signing.errors import Malformed, NotFound, NotPermitted
 from signing.image.change import Change
 from signing.image.read import ImageReads
-from signing.image.state import COUNTER, fitting
+from signing.image.state import COUNTER, above, fitting
 from signing.layout import PLAYBOOKS
 from signing.playbooks import playbook as playbooks
 from signing.playbooks import target as playbook_target
@@ -55,11 +55,14 @@ class ImageEdits(ImageReads):
         """Component -> path -> release, as every component of a change will stand with it."""
         edit = Change(self._policy, self._place, self.state(now), pending, now)
         touched = {bins.component_of(name) for name in pending.roles} & set(edit.components())
+        top = edit.standing(Targets.type)
+        hidden = top.targets if top is not None else {}
         return {
             component: {
                 path: release
                 for name, part in edit.parts(component)
                 for path, release in fitting(name, part).items()
+                if path not in hidden
             }
             for component in touched
         }
@@ -149,20 +152,27 @@ class ImageEdits(ImageReads):
         edit.file(name, playbooks.encode(playbook))
         return edit.done()
 
-    def yank(self, pending: Pending | None, path: str, now: datetime) -> Pending:
+    def yank(
+        self, pending: Pending | None, path: str, now: datetime, *, astray: bool = False
+    ) -> Pending:
         """Take a release or playbook off the list; ``NotFound`` when it is not on it.
 
         Whatever stands under that path goes, also what is no release, or stands in a role where
-        it does not belong.
+        it does not belong, top-level targets included. ``astray``: only from such roles.
         """
         edit = self._edit(pending, now)
-        home = _where(edit, path)
-        if home is None:
+        homes = [name for name, belongs in _where(edit, path) if not (astray and belongs)]
+        if not homes:
             raise NotFound(f"{path} is not listed", subject=path, remedy="ota release list")
-        role = edit.role(home)
-        del role.targets[path]
-        edit.changed(home, role)
+        for home in homes:
+            role = edit.role(home)
+            del role.targets[path]
+            edit.changed(home, role)
         return edit.done()
+
+    def where(self, pending: Pending | None, path: str, now: datetime) -> dict[str, bool]:
+        """Role that lists a path as a release -> whether it belongs there; see :func:`_where`."""
+        return dict(_where(self._edit(pending, now), path))
 
     def change(self, pending: Pending | None, now: datetime, renew: Sequence[str] = ()) -> Pending:
         """Whatever the policy says otherwise than what is published; see ``signing/changes/rotation.py``.
@@ -249,15 +259,24 @@ def _refuse_taken(known: TargetFile | None, target: TargetFile) -> None:
         )
 
 
-def _where(edit: Change, path: str) -> str | None:
-    """The role that lists a path: where it belongs, else wherever it stands."""
+def _where(edit: Change, path: str) -> Iterator[tuple[str, bool]]:
+    """Roles that list a path as a release, and whether it belongs there.
+
+    Top-level targets, which clients ask first, and the role where it belongs; every other one,
+    every bin included, is read only where that one does not list it.
+    """
+    top = edit.standing(Targets.type)
+    if top is not None and path in above(top.targets):
+        yield Targets.type, False
     component = path.partition("/")[0]
-    own = [edit.home(component, path)] if component in edit.components() else []
-    for name in (*own, *(n for c in edit.components() for n, _ in edit.parts(c))):
-        role = edit.standing(name)
-        if role is not None and path in role.targets:
-            return name
-    return None
+    own = edit.home(component, path) if component in edit.components() else ""
+    home = edit.standing(own) if own else None
+    if home is not None and path in home.targets:
+        yield own, True
+        return
+    for name, role in [part for c in edit.components() for part in edit.parts(c)]:
+        if path in role.targets:
+            yield name, False
 
 
 def _check_counter(release: Release, newest: int) -> None:

@@ -4,15 +4,16 @@ A component's role, or each of its hash bins (``signing/bins.py``), lists releas
 nothing else, and the role of playbooks nothing but those. Bins are read, and verified, when
 somebody asks for what stands in them.
 
-What devices refuse is not listed here either: a release whose description does not fit, and every
-release of a component that hands them on to other keyholders (:attr:`State.broken`). It is named
+What devices refuse is not listed here either: a release whose description does not fit, every
+release of a component that hands them on to other keyholders (:attr:`State.broken`), and whatever
+top-level targets lists, which is asked first (TUF 5.6.7) and delegates releases only. It is named
 by ``ota repo verify`` and taken off by a yank; but one component's keyholders stop nobody else's
 rollouts, as on devices. Nothing of it is ever signed here: see :func:`releases_of`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,6 +23,7 @@ from signing import bins, shared
 from signing.client.workflow import TufClient
 from signing.errors import Malformed, Refusal
 from signing.layout import PLAYBOOKS
+from signing.plan import APPROVERS_PATH
 from signing.playbooks import target as playbook_target
 from signing.playbooks.target import PlaybookTarget
 from signing.release import Release
@@ -118,11 +120,17 @@ class State:
     def listed(self, name: str, part: Targets) -> dict[str, Release]:
         """The releases of one role of this state that devices would take, read once."""
         if name not in self._read:
-            self._read[name] = fitting(name, part, self.roles[bins.component_of(name)])
+            found = fitting(name, part, self.roles[bins.component_of(name)])
+            for path in found.keys() & self.targets.targets.keys():
+                del found[path]
+            self._read[name] = found
         return self._read[name]
 
     def refuse_unfit(self, name: str, part: Targets) -> None:
         """``Refusal`` for the first thing in a role that no device would take."""
+        if name == Targets.type:
+            refuse_above(part.targets)
+            return
         component = bins.component_of(name)
         if component in self.broken:
             raise self.broken[component]
@@ -140,8 +148,10 @@ class State:
         return None if found is None else shared.whole(part, found)
 
     def stands(self, path: str) -> bool:
-        """Whether any component's role lists this path, rightly or not; reads every bin."""
-        return any(path in part.targets for c in self.roles for _, part in self.parts(c))
+        """Whether any role lists this path as a release, rightly or not; reads every bin."""
+        return path in above(self.targets.targets) or any(
+            path in part.targets for c in self.roles for _, part in self.parts(c)
+        )
 
     def playbooks(self, now: datetime | None = None) -> dict[str, PlaybookTarget]:
         """Path -> playbook; with ``now``, only while their role has not expired."""
@@ -150,7 +160,8 @@ class State:
             now is not None and (role.is_expired(now) or self.targets.is_expired(now))
         ):
             return {}
-        return playbook_target.playbooks_of(role)
+        found = playbook_target.playbooks_of(role)
+        return {p: t for p, t in found.items() if p not in self.targets.targets}
 
 
 @dataclass
@@ -173,6 +184,20 @@ class Latest:
         """Keep what was verified under this root."""
         self.root, self.timestamp = root, state.client.verified()["timestamp.json"]
         self.state = state
+
+
+def above(paths: Iterable[str]) -> list[str]:
+    """What stands in top-level targets beside the approvers: nothing that a device would take."""
+    return [path for path in paths if path != APPROVERS_PATH]
+
+
+def refuse_above(paths: Iterable[str]) -> None:
+    """``Refusal`` for releases in top-level targets, which names them."""
+    found = above(paths)
+    if found:
+        names = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if found[5:] else "")
+        why = f"{names}: in role targets, which delegates releases and lists none"
+        raise Refusal("component-mismatch", why, subject=found[0])
 
 
 def releases_of(name: str, part: Targets, role: Targets | None = None) -> dict[str, Release]:

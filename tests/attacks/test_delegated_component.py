@@ -40,6 +40,9 @@ def test_listed_by_the_list_of_components(plant: Plant) -> None:
         top: Targets = engineers.read("targets")
         top.targets[evil.path] = evil
         engineers.publish(roles={"targets": top})
+    assert plant.damage() == ["image targets: component-mismatch"]
+    take_off(plant, EVIL)
+    assert plant.damage() == []
 
 
 def test_a_path_delegated_to_the_wrong_role(plant: Plant) -> None:

@@ -15,6 +15,7 @@ FILES = (
     "repo-metadata/roots/director/1.root.json",
     "state/seen/image/root.json",
     "state/seen/image/timestamp.json",
+    "state/seen/director.sqlite",
     "repo-metadata/keyholders/author.json",
     "repo-metadata/image.toml",
     "ota.toml",
@@ -50,6 +51,7 @@ def test_a_damaged_file_is_named(ota: Ota, name: str, how: str) -> None:
     good = path.read_bytes() if path.exists() else b""
     if not good:  # a memory, which reading makes
         ota.ok("release", "list")
+        ota.ok("repo", "verify")
         good = path.read_bytes()
     said = []
     for words in COMMANDS:

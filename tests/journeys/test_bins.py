@@ -153,7 +153,8 @@ def test_one_release_touches_one_bin(four: Stage) -> None:
         layout.image_metadata(f"{state(four).client.snapshot.version}.snapshot.json"),
         layout.image_target(release.path, release.sha256),
     }
-    pending = four.place.releases.yank(release.path, NOW)
+    four.place.releases.yank(release.path, NOW)
+    pending = four.place.repos.pending("image")
     assert pending is not None
     assert set(pending.roles) == {home}
     assert four.place.repos.review(pending)[0] == f"app: takes off {release.path}"

@@ -49,7 +49,7 @@ class SshFleet:
         self.hosts: dict[str, dict[str, Any]] = {}
         self.hops: dict[str, dict[str, Any]] = {}
         self.sites: dict[str, dict[str, Any]] = {}
-        self.limits: dict[str, Any] = {"visit": 0.0, "command": 30.0, "connect": 5.0}
+        self.limits: dict[str, Any] = {"visit": 0.0, "command": 30.0, "connect": 20.0}
         self.defaults: dict[str, Any] = {}
         self.now = START
         self._servers: list[Server] = []

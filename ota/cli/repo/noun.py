@@ -99,3 +99,18 @@ def required(text: str) -> Repository:
     from ota.repositories.repo import repository_name  # noqa: PLC0415 - `ota --help` stays quick
 
     return repository_name(text)
+
+
+class Counter:
+    """One line on stderr for each tenth of the devices, where there are ``least`` of them."""
+
+    def __init__(self, session: sessions.Session, least: int = 0) -> None:
+        self._session = session
+        self._least = least
+
+    def __call__(self, done: int, of: int) -> None:
+        """Tell that ``done`` of so many are done."""
+        if of < self._least:
+            return
+        if done == of or done % max(1, of // 10) == 0:
+            self._session.say(f"{done} of {of} devices")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ota.cli import session as sessions
-from ota.cli.repo.noun import Only, app, repository, required
+from ota.cli.repo.noun import Counter, Only, app, repository, required
 from ota.errors import Misuse, NeedsHuman, NotPermitted, Outage
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def rotate_online(
 
     session = sessions.of(ctx)
     repos = session.wiring.repositories
-    done = rotating.rotate(repos, required(name), sessions.now(), _Counter(session))
+    done = rotating.rotate(repos, required(name), sessions.now(), Counter(session))
     _print(session, [done])
 
 
@@ -70,7 +70,7 @@ def _recover(session: sessions.Session, only: Repository | None) -> None:
     kept: NotPermitted | None = None
     for name in (only,) if only else REPOSITORIES:
         try:
-            done.append(rotating.recover(repos, name, sessions.now(), _Counter(session)))
+            done.append(rotating.recover(repos, name, sessions.now(), Counter(session)))
         except NeedsHuman as e:
             waits = waits or e
         except NotPermitted as e:
@@ -89,7 +89,7 @@ def _lift(session: sessions.Session, by: int) -> None:
 
     wiring = session.wiring
     session.confirm(f"every version is lifted by {by}")
-    tick = _Counter(session)
+    tick = Counter(session)
     done = restoring.lift(wiring.repositories, by, wiring.reported(), sessions.now(), tick)
     session.record(
         {
@@ -120,14 +120,3 @@ def _raise(session: sessions.Session, problems: dict[str, OtaError]) -> None:
             subject=min(problems),
             remedy="the same command again",
         )
-
-
-class _Counter:
-    """One line on stderr for each tenth of the devices."""
-
-    def __init__(self, session: sessions.Session) -> None:
-        self._session = session
-
-    def __call__(self, done: int, of: int) -> None:
-        if done == of or done % max(1, of // 10) == 0:
-            self._session.say(f"{done} of {of} devices")

@@ -8,8 +8,10 @@ import typer
 
 from ota.cli import progress
 from ota.cli import session as sessions
-from ota.cli.repo.noun import Only, app, ended, repository
+from ota.cli.repo.noun import Counter, Only, app, ended, repository
 from ota.errors import Outage, Stale
+
+_SHOWN = 20
 
 
 @app.command(epilog="Example: ota repo publish")
@@ -34,15 +36,19 @@ def apply(ctx: typer.Context, only: Only = "") -> None:
 def refresh(
     ctx: typer.Context,
     every: Annotated[bool, typer.Option("--all", help="What is not due, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is due.")] = False,
 ) -> None:
     """Sign timestamps anew before they expire, which would stop the fleet's updates.
 
     Exit 1 as well when a role that people sign has expired: no timer can mend that.
     """
     session = sessions.of(ctx)
-    done = session.wiring.refresh(every=every)
-    state = "failed" if "image" in done.problems else "refreshed" if done.image else "not due"
+    done = session.wiring.refresh(every=every, dry_run=dry_run, progress=Counter(session, 100))
+    signed = "due" if dry_run else "refreshed"
+    state = "failed" if "image" in done.problems else signed if done.image else "not due"
     session.record({"image": state, "devices": len(done.devices)})
+    for device in done.devices[:_SHOWN] if dry_run else ():
+        session.say(f"due: {device}")
     for name, error in done.problems.items():
         session.say(f"{name}: {error}")
     if done.problems:
