@@ -72,7 +72,7 @@ def test_in_use_only_the_mistake_goes(plant: Plant) -> None:
     pending = plant.wiring.repositories.pending("image")
     assert pending is not None
     assert set(pending.roles) == {"targets"}
-    assert plant.wiring.repositories.review(pending) == (f"targets: takes off {PATH}",)
+    assert plant.wiring.repositories.review(pending)[0] == f"targets: takes off {PATH}"
     _publish(plant)
     assert plant.damage() == []
     honest(plant)
