@@ -14,6 +14,9 @@
    was first. An upload that S3 knows no more is begun anew, once.
 7. Then (1) decides again, and what was remembered is removed.
 
+An upload that is of no use is aborted. Who may not do that is told so, and what was remembered stays
+until it is done; where S3 does not answer, its lifecycle rule does it.
+
 Memory is at most nine parts of 8 MiB; images beyond 80 GB have larger parts, fewer at a time. Parts
 that nobody comes back for are the business of the bucket's lifecycle rule
 (``AbortIncompleteMultipartUpload``).
@@ -32,7 +35,7 @@ from pathlib import Path
 
 import msgspec
 
-from ota.errors import Malformed, OtaError, Outage, Refusal
+from ota.errors import Malformed, NotPermitted, OtaError, Outage, Refusal
 from ota.stores.s3_bucket import Bucket
 from ota.stores.s3_errors import Absent, Conflict, NoUpload, Unmet, damaged, told
 from ota.stores.surveyed import Surveyed, survey
@@ -96,11 +99,14 @@ class Uploader:
     def upload(self, item: Upload, progress: Progress | None) -> None:
         """See ``S3Store.upload``."""
         # (1)
-        if not self._there(item, None):
+        if self._there(item, None):
+            self._abandon(item)  # what this machine had begun, where another one was first
+        else:
             try:
                 self._send(item, progress or (lambda _done: None))
             except Malformed:
-                self._abandon(item)
+                with suppress(NotPermitted):  # the source is what a person must look at first
+                    self._abandon(item)
                 raise
         self._forget(item.name)
 
@@ -257,15 +263,19 @@ class Uploader:
         )
 
     def _abandon(self, item: Upload) -> None:
-        """The source is not what was begun with: its parts are of no use."""
+        """The parts that were sent for this item, if any, are of no use."""
         upload = self._remembered(item)
         if upload:
             self._abort(item.name, upload)
 
     def _abort(self, name: str, upload: str) -> None:
-        """Drop the parts, as far as S3 lets us; the lifecycle rule drops what is left."""
-        with suppress(OtaError):
+        """Drop the parts; ``NotPermitted`` when we may not. See the module for all else."""
+        try:
             self._bucket.call("abort_multipart_upload", name, UploadId=upload)
+        except NotPermitted:
+            raise
+        except OtaError:
+            pass
         self._forget(name)
 
     def _forget(self, name: str) -> None:

@@ -145,3 +145,63 @@ def test_whoever_cleans_up_publishes_nothing(plant: Ota, roles: Roles, s3: Stric
     assert result.code == 4
     assert "s3:PutObject" in result.err
     assert s3.objects == before
+
+
+def listed(ota: Ota) -> list[str]:
+    """Releases that devices are told of."""
+    rows = ota.ok("release", "list", "-o", "json").json
+    return [row["path"] for row in rows if row["state"] == "published"]
+
+
+def test_a_publisher_without_one_of_the_rights_of_uploads(
+    plant: Ota, roles: Roles, s3: StrictS3
+) -> None:
+    """Exit 4, the action, the object and the remedy; nothing appears; with the right it goes on.
+
+    First the parts can not be listed. Then what S3 holds of the upload is not ours, and it can not
+    be aborted: it is neither forgotten nor left there for good.
+    """
+    roles.who = "publisher"
+    before, told = set(s3.objects), listed(plant)
+    words = ("--component", "app", "--version", "2.0.0", "--hardware", HARDWARE)
+    where = f"arn:aws:s3:::updates/{PREFIX}/image/targets/app/"
+    roles.lacking = {"s3:ListMultipartUploadParts"}
+    first = plant("release", "add", build(plant, "2.0.0", 17 * 1024 * 1024), *words, *BOTH)
+    assert first.code == 4
+    assert f"next: allow s3:ListMultipartUploadParts on {where}" in first.err
+    assert "the policy of the publisher role" in first.err
+    assert (set(s3.objects), listed(plant), len(s3.uploads)) == (before, told, 1)
+    ((upload, begun),) = s3.uploads.items()
+    begun.parts[1] = (b"", 9, '"x"', "AAAA")
+    roles.lacking = {"s3:AbortMultipartUpload"}
+    for _ in range(2):
+        again = plant("repo", "publish")
+        assert again.code == 4
+        assert f"next: allow s3:AbortMultipartUpload on {where}" in again.err
+        assert (set(s3.objects), listed(plant), list(s3.uploads)) == (before, told, [upload])
+    roles.lacking = set()
+    plant.ok("repo", "publish")
+    assert len(listed(plant)) == len(told) + 1
+    assert s3.uploads == {}
+    plant.ok("repo", "verify")
+
+
+def test_an_upload_that_another_machine_made_needless_is_dropped(
+    plant: Ota, roles: Roles, s3: StrictS3
+) -> None:
+    """The image is there meanwhile: what was begun here is aborted, or the missing right is named."""
+    roles.who = "publisher"
+    words = ("--component", "app", "--version", "2.0.0", "--hardware", HARDWARE)
+    data = build(plant, "2.0.0", 17 * 1024 * 1024)
+    roles.lacking = {"s3:ListMultipartUploadParts"}
+    assert plant("release", "add", data, *words, *BOTH).code == 4
+    ((_, begun),) = s3.uploads.items()
+    s3.put(begun.key, data.read_bytes())
+    roles.lacking = {"s3:AbortMultipartUpload"}
+    result = plant("repo", "publish")
+    assert result.code == 4
+    assert "s3:AbortMultipartUpload" in result.err
+    roles.lacking = set()
+    plant.ok("repo", "publish")
+    assert s3.uploads == {}
+    plant.ok("repo", "verify")

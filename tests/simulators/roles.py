@@ -23,7 +23,10 @@ _SNAKE = {name.replace("_", ""): action for name, action in ACTIONS.items()}
 
 
 class Roles:
-    """``who`` asks, from now on; ``refused`` is what was not allowed, as (who, action, key)."""
+    """``who`` asks, from now on, without the actions in ``lacking``.
+
+    ``refused`` is what was not allowed, as (who, action, key).
+    """
 
     def __init__(self, s3: StrictS3) -> None:
         folder = shipped.folder("playbooks") / "aws"
@@ -37,11 +40,14 @@ class Roles:
         )
         self._s3 = s3
         self.who = ""
+        self.lacking: set[str] = set()
         self.refused: list[tuple[str, str, str]] = []
         s3.before = self._before
 
     def may(self, action: str, key: str, context: dict[str, str]) -> bool:
         """One question about an object, or about listing a prefix."""
+        if action in self.lacking:
+            return False
         arn = f"arn:aws:s3:::{self._s3.bucket}"
         if action == "s3:ListBucket":
             context = context | {"s3:prefix": key}
