@@ -204,10 +204,18 @@ THIEVES: dict[str, Thief] = {
         "as well they can do what the owners can",
         ("test_thief_targets_keyholder",),
     ),
+    "one of the playbooks keyholders": Thief(
+        "nothing, where two must sign",
+        "list a procedure",
+        ("test_thief_playbooks_keyholder",),
+    ),
     "as many playbooks keyholders as must sign": Thief(
-        "list any procedure",
-        "start it anywhere: a device runs what its director orders; list a release",
-        ("test_playbooks",),
+        "list any procedure, or take one away: its rollouts hold. With the director's key as well, "
+        "run it",
+        "start it anywhere: a device runs what its director orders; exchange what was ordered or "
+        "approved; list a release; widen their right or hand it on; stop others' releases; run "
+        "anything on a device whose owner said `playbooks = false`",
+        ("test_thief_playbooks_keyholder", "test_playbooks"),
     ),
     "the author's key": Thief(
         "propose", "approve, order", ("test_thief_author_and_approver", "test_self_approval")

@@ -114,6 +114,19 @@ class Registry:
         with tables.reading(self.engine) as conn:
             return {device: rows.report(data) for device, data in conn.execute(query)}
 
+    def newest(self) -> Iterator[Report]:
+        """The newest counted report of each device about each rollout, read in pages."""
+        query = sa.select(reports.c.id, reports.c.envelope).order_by(reports.c.id).limit(_PAGE)
+        query = query.join(standings, reports.c.id == standings.c.report)
+        last = 0
+        while True:
+            with tables.reading(self.engine) as conn:
+                page = conn.execute(query.where(reports.c.id > last)).all()
+            yield from (rows.report(row.envelope) for row in page)
+            if len(page) < _PAGE:
+                return
+            last = page[-1].id
+
     # -- joining and leaving ---------------------------------------------------------------
     def register(
         self,

@@ -70,7 +70,7 @@ class Library:
         }
         pending = self._repos.pending("image")
         if pending is not None and PLAYBOOKS in pending.roles:
-            drafted = playbook_target.playbooks_of(pending.drafts()[PLAYBOOKS])
+            drafted = playbook_target.fitting(pending.drafts()[PLAYBOOKS])
             known |= {p: Listed(t, "waiting") for p, t in drafted.items() if p not in published}
             gone = {p: t for p, t in published.items() if p not in drafted}
             known |= {p: Listed(t, "to be yanked") for p, t in gone.items()}

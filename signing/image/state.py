@@ -154,13 +154,13 @@ class State:
         )
 
     def playbooks(self, now: datetime | None = None) -> dict[str, PlaybookTarget]:
-        """Path -> playbook; with ``now``, only while their role has not expired."""
+        """Path -> playbook that devices would take; with ``now``, only while unexpired."""
         role = self.roles.get(PLAYBOOKS)
-        if role is None or (
-            now is not None and (role.is_expired(now) or self.targets.is_expired(now))
-        ):
+        if role is None or PLAYBOOKS in self.broken:
             return {}
-        found = playbook_target.playbooks_of(role)
+        if now is not None and (role.is_expired(now) or self.targets.is_expired(now)):
+            return {}
+        found = playbook_target.fitting(role)
         return {p: t for p, t in found.items() if p not in self.targets.targets}
 
 

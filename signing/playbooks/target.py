@@ -9,7 +9,7 @@ and each side checks all three.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from tuf.api.metadata import TargetFile, Targets
@@ -75,12 +75,24 @@ def describe(playbook: Playbook) -> PlaybookTarget:
 def playbooks_of(role: Targets) -> dict[str, PlaybookTarget]:
     """Everything that the role of playbooks lists; ``Refusal`` for what is no playbook."""
     found = {}
+    for path, playbook in _judged(role):
+        if isinstance(playbook, Refusal):
+            raise playbook
+        found[path] = playbook
+    return found
+
+
+def fitting(role: Targets) -> dict[str, PlaybookTarget]:
+    """The same, without what is refused: one bad description stops no other playbook."""
+    return {path: found for path, found in _judged(role) if not isinstance(found, Refusal)}
+
+
+def _judged(role: Targets) -> Iterator[tuple[str, PlaybookTarget | Refusal]]:
     for path, target in role.targets.items():
         try:
-            found[path] = PlaybookTarget.from_target(target)
+            yield path, PlaybookTarget.from_target(target)
         except Malformed as e:
-            raise Refusal("playbook-malformed", str(e), subject=path) from e
-    return found
+            yield path, Refusal("playbook-malformed", str(e), subject=path)
 
 
 def content(target: PlaybookTarget, data: bytes) -> Playbook:

@@ -248,10 +248,10 @@ def recover(plant: Plant, repository: Repository) -> None:
     assert rotating.recover(repos, repository, plant.now()).problems == {}
 
 
-def take_off(plant: Plant, path: str) -> None:
+def take_off(plant: Plant, path: str, signers: tuple[str, ...] = ENGINEERS) -> None:
     """Engineers yank what they never meant, wherever it stands, and publish."""
     plant.wiring.releases.yank(path, plant.now())
-    for name in ENGINEERS:
+    for name in signers:
         plant.wiring.releases.sign(name, plant.now())
     plant.wiring.releases.publish(plant.now())
 

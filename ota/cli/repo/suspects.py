@@ -21,7 +21,7 @@ def suspects(
         bool, typer.Option("--yank", help="Take them off, in the waiting change.")
     ] = False,
 ) -> None:
-    """List releases that nothing signed before the theft vouches for, and devices that have them.
+    """List what nothing signed before the theft vouches for, and devices that have it, or ran it.
 
     Replace the keyholder in repo-metadata/ and run ota repo change: one sitting signs both.
     """
@@ -31,7 +31,10 @@ def suspects(
     session = sessions.of(ctx)
     wiring, now = session.wiring, sessions.now()
     found = compromised.suspects(wiring.repositories, key, strict.instant(since, "--since"), now)
-    devices = compromised.affected(found, wiring.registry.devices("state!=retired"))
+    devices = (
+        *compromised.affected(found, wiring.registry.devices("state!=retired")),
+        *compromised.ran(found, wiring.registry.newest()),
+    )
     if yank and found:
         session.confirm(f"no device will install {', '.join(r.path for r in found)} any more")
         for release in found:
