@@ -133,7 +133,7 @@ def _there(place: Place, before: TufClient | None, *, recover: bool) -> bytes | 
     """The bytes that the swap replaces: what was verified, or whatever a thief left there."""
     if recover:
         return place.fetch("timestamp.json", _LIMIT)
-    return before.cache()["timestamp.json"] if before else None
+    return before.served if before else None
 
 
 def next_version(place: Place, role: str, after: int) -> int:

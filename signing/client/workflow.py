@@ -81,6 +81,9 @@ class TufClient:
     who must open what has expired in order to renew it. ``two_contents=True`` tolerates one
     version with two contents as the TUF specification does (5.4.3.1: keep the old one).
 
+    ``served`` is the store's own copy of the timestamp, which may differ from the known one in what
+    is not signed (a signature more, a space): whoever replaces it must name it as it is.
+
     Raises ``Refusal`` (codes of ``signing.refusals``), ``Stale`` or ``Outage``.
     """
 
@@ -107,6 +110,7 @@ class TufClient:
         self._check_role = check_role
         self._limits = limits or Limits()
         self._time = now if check_expiry else _BEFORE_ALL
+        self.served: bytes | None = None
         self._new["root.json"] = bootstrap if bootstrap is not None else cache["root.json"]
         with translated("root"):
             self._set = TrustedMetadataSet(self._new["root.json"], EnvelopeType.METADATA)
@@ -222,6 +226,7 @@ class TufClient:
                 raise _equivocation("timestamp", version) from None
             self._refuse_two_contents("timestamp", version, known, data)
             self._new["timestamp.json"] = known
+        self.served = data
         if self.timestamp.is_expired(self._time):
             raise Stale(f"timestamp expired at {strict.stamp(self.timestamp.expires)}")
         return self.timestamp

@@ -144,6 +144,22 @@ def test_a_restored_store_is_lifted_past_what_was_seen(bucket: Bucket) -> None:
     assert min(state.versions.timestamp, state.versions.targets) > 12
 
 
+@pytest.mark.parametrize("unsigned", [b"\n", b" " * 9000])
+def test_what_is_not_signed_stops_nobody(bucket: Bucket, unsigned: bytes) -> None:
+    """A space behind the timestamp is no other publisher: the next edit replaces it."""
+    bucket.show(bucket.after)
+    path = bucket.live / "timestamp.json"
+    path.write_bytes(path.read_bytes() + unsigned)
+    bucket.place.desk.refresh("gw-1", LATER)
+    assert not path.read_bytes().endswith(b" ")
+    assert bucket.place.desk.state("gw-1").versions.timestamp == 4
+    image = bucket.place.folder / "store" / "image" / "metadata" / "timestamp.json"
+    assert bucket.place.repos.image().state(NOW) is not None
+    image.write_bytes(image.read_bytes() + unsigned)
+    bucket.place.repos.refresh(LATER)
+    assert not image.read_bytes().endswith(b" ")
+
+
 def test_another_machine_knows_what_it_saw(bucket: Bucket, tmp_path: Path) -> None:
     """One that never saw the withdrawal can not know; the one that did notices at its next look."""
     other = bucket.place.repos.director()

@@ -186,9 +186,9 @@ def test_expired_metadata_is_stale_for_readers_and_renewable(place: Signed) -> N
     late = NOW + timedelta(days=31)
     director = place.repos.director()
     with pytest.raises(Stale):
-        director.read(DEVICE, late, check_expiry=True)
+        director.check(DEVICE, late)
     place.desk.refresh(DEVICE, late)
-    assert director.read(DEVICE, late, check_expiry=True).versions.timestamp == 2
+    assert director.check(DEVICE, late).versions.timestamp == 2
 
 
 # -- the plan decides ----------------------------------------------------------------------------
