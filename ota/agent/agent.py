@@ -35,7 +35,7 @@ from ota.agent.state import Ended
 from ota.agent.trust import TrustRoom
 from ota.agent.verdict import Cycle, Known, Wanted
 from ota.agent.waiting import FIRST_RETRY, Waiting
-from ota.ports import Feed, Hint
+from ota.ports_device import Feed, Hint
 from signing.assignment import Assignment
 from signing.errors import OtaError, Outage, Refusal
 from signing.layout import PLAYBOOKS

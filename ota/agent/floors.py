@@ -18,7 +18,7 @@ from datetime import timedelta
 from ota.agent.machine import Machine
 from ota.agent.parts import Component
 from ota.agent.state import State
-from ota.ports import Slots
+from ota.ports_device import Slots
 from signing import strict
 
 

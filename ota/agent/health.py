@@ -26,7 +26,7 @@ import msgspec
 
 from ota.agent import command, probes
 from ota.agent import options as reading
-from ota.ports import Healthy, Unhealthy
+from ota.ports_device import Healthy, Unhealthy
 from signing.errors import Malformed
 
 REASON_LIMIT = 300
@@ -84,7 +84,7 @@ class NoProbe:
 
 @dataclass(frozen=True)
 class Probe:
-    """Implements ``ota.ports.HealthProbe``: repeats one ``attempt`` until it is believed.
+    """Implements ``ota.ports_device.HealthProbe``: repeats one ``attempt`` until it is believed.
 
     ``attempt(seconds)`` returns "" or a reason. ``deadline`` is the configured one, in seconds.
     """

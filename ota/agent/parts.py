@@ -11,7 +11,7 @@ from ota.agent import health, installers
 from ota.agent.config import ComponentConfig
 from ota.agent.facts import Image
 from ota.agent.state import State
-from ota.ports import HealthProbe, Installer, Slots
+from ota.ports_device import HealthProbe, Installer, Slots
 from signing.errors import OtaError
 from signing.report import ComponentState, Slot
 

@@ -22,7 +22,7 @@ from ota.agent.parts import Component
 from ota.agent.runs.journal import Run
 from ota.agent.state import State, Update
 from ota.agent.verdict import WantedRun
-from ota.ports import Feed
+from ota.ports_device import Feed
 from signing import statement, strict
 from signing.assignment import Assignment
 from signing.errors import OtaError, Outage, Refusal, Stale

@@ -28,7 +28,7 @@ from ota.agent.machine import Machine
 from ota.agent.parts import Component
 from ota.agent.report import Reporter
 from ota.agent.state import State, Update
-from ota.ports import Unhealthy
+from ota.ports_device import Unhealthy
 from signing.errors import OtaError, Outage
 
 TRIES: Final = 3

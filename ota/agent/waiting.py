@@ -13,7 +13,7 @@ from typing import Final
 
 from ota.agent.machine import Machine
 from ota.agent.state import State
-from ota.ports import Feed, Hint
+from ota.ports_device import Feed, Hint
 from signing.errors import OtaError, Outage
 
 FIRST_RETRY: Final = 15.0

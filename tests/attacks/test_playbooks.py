@@ -21,7 +21,7 @@ from tuf.api.metadata import Signed, TargetFile
 
 from ota.agent import hints
 from ota.agent.agent import Agent
-from ota.ports import Hint
+from ota.ports_device import Hint
 from signing import strict
 from signing.errors import OtaError, Refusal
 

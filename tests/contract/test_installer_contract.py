@@ -25,7 +25,7 @@ import pytest
 from simulators.images import Image, image
 
 from ota.agent import installers
-from ota.ports import Installer, Slots
+from ota.ports_device import Installer, Slots
 from signing.errors import Malformed, Outage
 
 AB_DEVICE = Path(__file__).parents[1] / "simulators" / "ab_device.py"

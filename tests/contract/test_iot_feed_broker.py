@@ -26,7 +26,7 @@ from simulators.pki import Issued
 
 from ota.agent import feeds
 from ota.agent.report import NOT_ASSIGNED
-from ota.ports import Feed
+from ota.ports_device import Feed
 from signing import strict
 from signing.errors import Outage
 

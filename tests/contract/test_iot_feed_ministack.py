@@ -23,7 +23,7 @@ from ota import shipped
 from ota.agent import feeds
 from ota.agent.feeds.options import IotJobsOptions
 from ota.infra import render, stacks, values
-from ota.ports import Feed
+from ota.ports_device import Feed
 from signing import strict
 from signing.errors import Outage
 

@@ -39,7 +39,7 @@ from ota.agent.feeds.iot_line import LONGEST, pause
 from ota.agent.feeds.iot_tls import HTTPS_ALPN, MQTT_ALPN
 from ota.agent.feeds.iot_trouble import TROUBLES
 from ota.agent.feeds.options import IotJobsOptions
-from ota.ports import Feed
+from ota.ports_device import Feed
 from signing.errors import Outage
 
 ORDER = "ota-app-1-aaaaaa-u1-w0-b0"

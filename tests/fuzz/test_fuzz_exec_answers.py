@@ -15,7 +15,7 @@ from simulators.images import release
 from simulators.mutations import budget, damaged, dumps, mutated
 
 from ota.agent.installers.exec_ import REFUSING, Exec
-from ota.ports import Slots
+from ota.ports_device import Slots
 from signing.errors import Outage, Refusal
 
 HASH = "a" * 64

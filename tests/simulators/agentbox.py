@@ -41,7 +41,7 @@ from ota.agent.runs.updating import Updating
 from ota.agent.runs.wiping import Wiping
 from ota.agent.state import State
 from ota.agent.trust import TrustRoom
-from ota.ports import Healthy, Unhealthy
+from ota.ports_device import Healthy, Unhealthy
 from signing import layout, report, statement
 from signing.report import Report
 

@@ -32,7 +32,7 @@ from ota.agent import feeds
 from ota.agent.feeds import iot_jobs, iot_line
 from ota.agent.feeds.iot_jobs import IotJobsFeed
 from ota.agent.feeds.options import IotJobsOptions, Options, SpoolOptions
-from ota.ports import Feed, Hint
+from ota.ports_device import Feed, Hint
 from signing.errors import Outage
 from signing.keys.hsm import HsmSource
 

@@ -11,14 +11,14 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ota.ports import Activation, Slots, VerifiedBytes
+from ota.ports_device import Activation, Slots, VerifiedBytes
 from signing.errors import Outage
 from signing.release import Release
 
 
 @dataclass
 class PlayedAB:
-    """Implements ``ota.ports.Installer``; ``fails[verb]`` is a number of failures to come."""
+    """Implements ``ota.ports_device.Installer``; ``fails[verb]`` is a number of failures to come."""
 
     running: bytes = b""
     other: bytes = b""

@@ -14,7 +14,7 @@ from ota.agent import answers, waiting
 from ota.agent.agent import Agent
 from ota.agent.endings import Result
 from ota.agent.report import NOT_ASSIGNED
-from ota.ports import Hint
+from ota.ports_device import Hint
 from signing.errors import OtaError, Outage
 from signing.report import Report
 

@@ -12,7 +12,7 @@ import pytest
 from simulators.agentbox import Box, sha
 
 from ota.agent.agent import delay
-from ota.ports import Hint
+from ota.ports_device import Hint
 from signing import strict
 from signing.errors import Outage, Refusal, Stale
 

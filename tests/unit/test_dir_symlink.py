@@ -14,7 +14,7 @@ from simulators.images import Image
 
 from ota.agent import installers
 from ota.agent.installers import durable
-from ota.ports import Installer, Slots
+from ota.ports_device import Installer, Slots
 from signing.errors import Outage, Refusal
 from signing.release import Format
 

@@ -19,7 +19,7 @@ from simulators import images
 from simulators.images import Image
 
 from ota.agent import installers
-from ota.ports import Installer, Slots
+from ota.ports_device import Installer, Slots
 from signing.errors import OtaError, Outage, Refusal
 
 AB_DEVICE = Path(__file__).parents[1] / "simulators" / "ab_device.py"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ota.agent import command, health
-from ota.ports import Healthy, Unhealthy
+from ota.ports_device import Healthy, Unhealthy
 from signing.errors import Malformed
 
 

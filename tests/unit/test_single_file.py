@@ -14,7 +14,7 @@ from simulators.images import Image, image
 
 from ota.agent import installers
 from ota.agent.installers import durable, manifest
-from ota.ports import Installer, Slots
+from ota.ports_device import Installer, Slots
 from signing.errors import Outage, Refusal
 
 

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from ota.agent.feeds.options import IotJobsOptions, Options, SpoolOptions
-from ota.ports import Feed, Hint
+from ota.ports_device import Feed, Hint
 from signing.errors import Outage
 
 
 class NoFeed:
-    """Implements ``ota.ports.Feed`` for a device without a courier."""
+    """Implements ``ota.ports_device.Feed`` for a device without a courier."""
 
     def next(self, timeout: float) -> Hint | None:
         """Nothing ever comes; waits ``timeout`` seconds."""

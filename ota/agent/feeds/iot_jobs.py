@@ -37,7 +37,7 @@ from ota.agent.feeds.iot_status import Status
 from ota.agent.feeds.iot_topics import Topics
 from ota.agent.feeds.iot_trouble import outage
 from ota.agent.feeds.options import IotJobsOptions
-from ota.ports import Hint
+from ota.ports_device import Hint
 from signing import report as report_body
 from signing import statement, strict
 from signing.errors import Outage, Refusal
@@ -51,7 +51,7 @@ _TELLS: Final = 3
 
 
 class IotJobsFeed:
-    """Implements ``ota.ports.Feed``; ``device`` is the thing's name unless options say another."""
+    """Implements ``ota.ports_device.Feed``; ``device`` is the thing's name unless options say another."""
 
     def __init__(self, options: IotJobsOptions, device: str) -> None:
         thing = options.thing or device

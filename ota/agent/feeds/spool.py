@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from ota.agent import hints
-from ota.ports import Hint
+from ota.ports_device import Hint
 from signing import durable, strict
 from signing.errors import OtaError, Outage, Refusal
 
@@ -40,7 +40,7 @@ class Receipt(NamedTuple):
 
 
 class SpoolFeed:
-    """Implements ``ota.ports.Feed`` on this device's own spool folder."""
+    """Implements ``ota.ports_device.Feed`` on this device's own spool folder."""
 
     def __init__(self, folder: Path, device: str = "") -> None:
         self._orders = folder / "orders"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ota.ports import Installer
+from ota.ports_device import Installer
 from signing.errors import Malformed
 
 KINDS = ("dir-symlink", "single-file", "exec")

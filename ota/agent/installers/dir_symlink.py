@@ -29,7 +29,7 @@ import msgspec
 from ota.agent import options as reading
 from ota.agent.installers import archive, durable, manifest, trial
 from ota.agent.installers.restart import Restart
-from ota.ports import Activation, Slots, VerifiedBytes
+from ota.ports_device import Activation, Slots, VerifiedBytes
 from signing.errors import Outage, Refusal
 from signing.release import Release
 from signing.strict import SHA256
@@ -50,7 +50,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DirSymlink:
-    """Implements ``ota.ports.Installer``."""
+    """Implements ``ota.ports_device.Installer``."""
 
     def __init__(
         self, path: Path, restart: Restart, limits: archive.Limits, strip: int = 0

@@ -41,7 +41,7 @@ import msgspec
 
 from ota.agent import command
 from ota.agent import options as reading
-from ota.ports import Activation, Slots, VerifiedBytes
+from ota.ports_device import Activation, Slots, VerifiedBytes
 from signing import strict
 from signing.errors import Malformed, Outage, Refusal
 from signing.release import Release
@@ -91,7 +91,7 @@ class Inspected(msgspec.Struct, frozen=True):
 
 
 class Exec:
-    """Implements ``ota.ports.Installer``."""
+    """Implements ``ota.ports_device.Installer``."""
 
     def __init__(self, options: Options) -> None:
         self._options = options

@@ -36,7 +36,7 @@ from ota.agent import options as reading
 from ota.agent.installers import durable, taking, trial
 from ota.agent.installers.hashes import Hashes
 from ota.agent.installers.restart import Restart
-from ota.ports import Activation, Slots, VerifiedBytes
+from ota.ports_device import Activation, Slots, VerifiedBytes
 from signing.errors import Outage
 from signing.release import Release
 from signing.strict import SHA256
@@ -54,7 +54,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SingleFile:
-    """Implements ``ota.ports.Installer``."""
+    """Implements ``ota.ports_device.Installer``."""
 
     def __init__(self, path: Path, mode: int, restart: Restart, folder: Path) -> None:
         self._path = path

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 from ota.agent.installers import durable
-from ota.ports import VerifiedBytes
+from ota.ports_device import VerifiedBytes
 from signing.errors import Outage, Refusal
 
 _CHUNK = 1 << 20
