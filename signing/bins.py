@@ -98,18 +98,19 @@ def refuse_others(component: str, role: Targets, by: Targets) -> None:
     """``Refusal("bin-keyholders")`` unless this role keeps its releases, or its bins do.
 
     ``by`` is top-level targets. A role that delegates to anybody but bins of its own name, signed
-    by as many of the same keyholders as itself, is refused.
+    by as many of the same keyholders as itself, is refused; so is one that names another key.
     """
     if role.delegations is None:
         return
     own = by.get_delegated_role(component)
+    named = by.delegations.keys if by.delegations else {}
     theirs = of(role)
     if (
         theirs is None
         or theirs.number_of_bins > MOST
         or theirs.name_prefix != f"{component}{_MARK}"
         or not _same(own, theirs)
-        or any(role.delegations.keys.get(k) != by.get_key(k) for k in own.keyids)
+        or role.delegations.keys != {k: named.get(k) for k in own.keyids}
     ):
         raise Refusal(
             "bin-keyholders",

@@ -121,7 +121,8 @@ class TrustRoom:
         2. Director root, timestamp, snapshot, targets (:meth:`_read_director`): signed, newest,
            unexpired, and each naming this device; no delegations; every component known and
            named once; adopted.
-        3. Image root; no key in both repositories, here and again after the delegations of (5).
+        3. Image root; no key in both repositories, here and again with the keyholders of
+           components in (5), whose own roles name nobody else.
         4. Nothing to install, because each assigned component is committed at those hashes or
            denied here: stop. An idle device has asked for two roots and one timestamp.
         5. Image timestamp, snapshot, targets and the delegations towards each path; adopted.
@@ -153,8 +154,8 @@ class TrustRoom:
             image.update_timestamp()
             image.update_snapshot()
             image.update_targets()
-            found = {a.component: _look_up(image, a.path) for a in todo}
             _no_shared_keys(step.director, image)
+            found = {a.component: _look_up(image, a.path) for a in todo}
             if not any(isinstance(f, OtaError) for f in found.values()):
                 versions = _adopt(self._image, image, cached)
             step.floor = trusted_time.after_timestamp(step.floor, image.timestamp, step.now)

@@ -142,10 +142,10 @@ class TufClient:
         return self._set.targets
 
     def keys(self) -> list[Key]:
-        """Every key that the root and the targets roles visited so far name."""
-        roles = [r for r in self._set._trusted_set.values() if isinstance(r, Targets)]  # noqa: SLF001 - as in cache()
-        delegated = [d.keys.values() for r in roles if (d := r.delegations) is not None]
-        return [*self.root.keys.values(), *(key for keys in delegated for key in keys)]
+        """Every key that the root names, and top-level targets once it is read."""
+        top = self._set.get(Targets.type)
+        delegations = top.delegations if isinstance(top, Targets) else None
+        return [*self.root.keys.values(), *(delegations.keys.values() if delegations else ())]
 
     def verified(self) -> dict[str, bytes]:
         """What this refresh has verified so far, by plain name."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from securesystemslib.signer import Key
-from simulators.plant import Plant
-from simulators.thief import ImageThief, next_root
-from simulators.threats import ROOTS, ordered, threat
-from tuf.api.metadata import Root, Targets
+from simulators.plant import Part, Plant
+from simulators.thief import ImageThief, Thief, next_root
+from simulators.threats import ROOTS, named, ordered, threat
+from tuf.api.metadata import DelegatedRole, Delegations, Root, SuccinctRoles, Targets
 
 from ota.repositories.opened import Repository
 from signing import strict
@@ -54,3 +56,32 @@ def test_by_a_delegation(plant: Plant, called: str) -> None:
         top: Targets = engineers.read("targets")
         top.add_key(key_of(plant, "director-online", called), "app")
         engineers.publish(roles={"targets": top})
+
+
+@pytest.mark.parametrize("how", ["among its bins' keys", "for a role of theirs"])
+def test_by_one_components_own_keyholders(tmp_path: Path, how: str) -> None:
+    """Whoever signs ``app`` can name a director's key there, and stops no other component by it."""
+    plant = Plant(tmp_path, ["a"], parts=(Part("app"), Part("mcu")))
+    plant.publish(plant.build("2.0.0"), plant.build("2.0.0", component="mcu"))
+    engineers, thief = ImageThief(plant, "targets-1", "targets-2"), Thief(plant)
+    orders = [
+        thief.assignment(thief.release("2.0.0", part), order=f"ota-two-aaaaaa-u1-w0-b{number}")
+        for number, part in enumerate(("app", "mcu"))
+    ]
+    top, role = engineers.read("targets"), engineers.read("app")
+    own = top.delegations.roles["app"]
+    theirs = key_of(plant, "director-online", "its own id")
+    if how == "among its bins' keys":
+        keys = {keyid: top.delegations.keys[keyid] for keyid in own.keyids}
+        bins = SuccinctRoles(own.keyids, own.threshold, 1, "app.")
+        role.delegations = Delegations(keys | {theirs.keyid: theirs}, succinct_roles=bins)
+    else:
+        other = DelegatedRole("x", [theirs.keyid], 1, terminating=True, paths=["app/x*"])
+        role.delegations = Delegations({theirs.keyid: theirs}, {"x": other})
+    engineers.publish(roles={"app": role})
+    thief.publish("a", [order.to_target() for order in orders])
+    gateway = plant["a"]
+    gateway.look()
+    assert (gateway.slot("mcu"), gateway.slot("app")) == (b"mcu 2.0.0", None)
+    named(gateway, ("bin-keyholders",), "refusal")
+    assert plant.damage() == ["image app: bin-keyholders"]
