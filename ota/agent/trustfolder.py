@@ -7,7 +7,8 @@
 A refresh never writes into the adopted set. ``adopt`` makes a new generation beside it, links into
 it what has not changed, writes what has, syncs its files and folder, side by side, then swaps
 ``current`` by one rename and syncs again. Killed at any point, the old set stands or the new one
-does; leftovers are removed by the next adoption.
+does; leftovers are removed by the next adoption, before it takes any room, and at once by one that
+fails: a full disk that has room again is enough.
 
 >>> folder = TrustFolder(path)
 >>> folder.provision(root_bytes)
@@ -119,20 +120,45 @@ class TrustFolder:
     def adopt(self, files: Mapping[str, bytes]) -> None:
         """Make ``files`` the trusted set: all of them, or on any failure none."""
         with _outage(self.path):
+            self._clear()
             number = 1 + max(self._generations(), default=0)
             scratch = self.path / f"gen-{number}"
-            shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(mode=0o700)
-            new = {quote(name, safe=""): data for name, data in files.items()}
-            for name in [n for n, data in new.items() if self._linked(n, data, scratch)]:
-                del new[name]
-            durable.write_folder(scratch, new, 0o600)
-            link = self.path / ".current"
-            link.unlink(missing_ok=True)
-            link.symlink_to(scratch.name)
-            link.replace(self.path / "current")
+            try:
+                self._write(scratch, files)
+                link = self.path / ".current"
+                link.unlink(missing_ok=True)
+                link.symlink_to(scratch.name)
+                link.replace(self.path / "current")
+            except OSError:
+                if self._standing() != scratch.name:
+                    shutil.rmtree(scratch, ignore_errors=True)
+                raise
             durable.sync_folder(self.path)
         self._sweep(keep=scratch.name)
+
+    def _write(self, scratch: Path, files: Mapping[str, bytes]) -> None:
+        new = {quote(name, safe=""): data for name, data in files.items()}
+        for name in [n for n, data in new.items() if self._linked(n, data, scratch)]:
+            del new[name]
+        durable.write_folder(scratch, new, 0o600)
+
+    def _clear(self) -> None:
+        """Make room: what a kill has left holds the space that the next set needs.
+
+        What stands is made durable first: a rename that could not be synced may still be undone.
+        """
+        standing = self._standing()
+        if any(f"gen-{number}" != standing for number in self._generations()):
+            durable.sync_folder(self.path)
+            self._sweep(keep=standing)
+
+    def _standing(self) -> str:
+        """The adopted generation, "" before the first."""
+        try:
+            return (self.path / "current").readlink().name
+        except OSError:
+            return ""
 
     def _linked(self, name: str, data: bytes, scratch: Path) -> bool:
         """Take over a file that is the same as in the adopted set: it is durable already."""

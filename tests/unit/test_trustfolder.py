@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,46 @@ def test_full_disk_is_an_outage(folder: TrustFolder, call: str) -> None:
     assert "signing.errors.Outage" in result.stderr
     assert "No space left" in result.stderr
     assert folder.load() == OLD
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 512 kB."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(disk)]
+    subprocess.run(words, check=True, timeout=10)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True, timeout=10)
+
+
+def test_what_a_full_disk_left_does_not_keep_it_full(small: Path) -> None:
+    """Each try takes away what the last one left, so that a disk with room again is enough."""
+    folder = TrustFolder(small / "trust")
+    folder.provision(b"root 1")
+    folder.adopt(OLD | {"snapshot.json": b"s" * 100_000})
+    new = OLD | {"snapshot.json": b"n" * 300_000}
+    others = small / "others"
+    for taken in (330_000, 200_000, 150_000):
+        others.write_bytes(b"x" * taken)
+        with pytest.raises(Outage):
+            folder.adopt(new)
+        assert len(list(folder.path.glob("gen-*"))) == 1, "what could not be finished is gone"
+    others.unlink()
+    folder.adopt(new)
+    assert folder.load() == new
+
+
+def test_what_a_kill_left_is_no_reason_to_fail(small: Path) -> None:
+    """A killed process cleans nothing up: the next one does, before it needs the room."""
+    folder = TrustFolder(small / "trust")
+    folder.provision(b"root 1")
+    folder.adopt(OLD)
+    for number in (7, 8):
+        (folder.path / f"gen-{number}").mkdir()
+        (folder.path / f"gen-{number}" / "snapshot.json").write_bytes(b"x" * 150_000)
+    folder.adopt(OLD | {"snapshot.json": b"n" * 300_000})
+    assert len(list(folder.path.glob("gen-*"))) == 1
 
 
 def test_nothing_provisioned(tmp_path: Path) -> None:
