@@ -14,9 +14,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from securesystemslib.signer import Key
 
+from signing.approval import Approvers, Authorisation
 from signing.edition import Upload
 from signing.errors import OtaError, Refusal
-from signing.plan import Approvers, Authorisation
 from signing.playbooks.run import Assigned
 from signing.playbooks.target import PlaybookTarget
 from signing.release import Release

@@ -9,9 +9,10 @@ import re
 from datetime import datetime, timedelta
 
 from signing import strict
+from signing.approval import Authorisation
 from signing.assignment import Assignment
 from signing.errors import Refusal
-from signing.plan import Authorisation, DeviceRow, Plan
+from signing.plan import DeviceRow, Plan
 from signing.playbooks.run import Assigned, PlaybookRun
 from signing.release import Release
 

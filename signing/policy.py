@@ -23,10 +23,10 @@ import msgspec
 from securesystemslib.signer import Key
 
 from signing import bins, durable, policy_file, strict
+from signing.approval import Approvers
 from signing.enrolment import key_from_dict, key_to_dict
 from signing.errors import Malformed, NotFound
 from signing.layout import PLAYBOOKS
-from signing.plan import Approvers
 from signing.policy_file import Role
 
 RESERVED = frozenset({"workspace", "root", "targets", "snapshot", "timestamp"})

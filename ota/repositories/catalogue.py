@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from ota.errors import Malformed, NotFound, Refusal
 from ota.ports import ArtifactStore, Clock
 from signing import layout, strict
+from signing.approval import APPROVERS_PATH, Approvers
 from signing.changes import approving
 from signing.described import custom_of
 from signing.image.change import APPROVERS_KIND
 from signing.image.repository import Image
 from signing.image.state import State
 from signing.memory import Memory
-from signing.plan import APPROVERS_PATH, Approvers
 from signing.playbooks.target import PlaybookTarget
 from signing.policy import Policy
 from signing.release import Release

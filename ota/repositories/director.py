@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from ota.errors import Busy
 from ota.repositories.publishing import Publisher
+from signing.approval import Authorisation
 from signing.director.repository import Director, DirectorState
 from signing.edition import Edition
-from signing.plan import Authorisation
 from signing.playbooks.run import Assigned
 from signing.report import Versions
 

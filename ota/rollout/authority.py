@@ -23,7 +23,8 @@ from ota.rollout.records import Records
 from ota.rollout.replay import RolloutView
 from signing import plan as plans
 from signing import statement, strict
-from signing.plan import Approval, Approvers, Authorisation, Plan, Workspace
+from signing.approval import Approval, Approvers, Authorisation, authorise
+from signing.plan import Plan, Workspace
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Authority:
     def authorise(self, view: RolloutView, now: datetime) -> Authorisation:
         """Proof that the stored plan is approved now.
 
-        Raises what :func:`signing.plan.authorise` raises, and the catalogue's errors.
+        Raises what :func:`signing.approval.authorise` raises, and the catalogue's errors.
         """
         approvals = [self._records.fetch(digest) for digest in view.approvals]
         return self.check(self._records.fetch(view.plan), approvals, now)
@@ -77,7 +78,7 @@ class Authority:
             return proof.authorisation
         if approvals and not counting:
             raise _uncounted(approvals, approvers)
-        found = plans.authorise(plan, counting, approvers, self._workspace, now)
+        found = authorise(plan, counting, approvers, self._workspace, now)
         self._proofs[name] = _Proof(key, found)
         return found
 

@@ -21,8 +21,9 @@ from ota.rollout.orders import OrderKind, OrderView
 from ota.rollout.records import Log
 from ota.rollout.replay import RolloutView
 from signing import strict
+from signing.approval import Authorisation
 from signing.assignment import Assignment
-from signing.plan import Authorisation, Plan, PlannedPlaybook
+from signing.plan import Plan, PlannedPlaybook
 from signing.playbooks.run import Assigned, PlaybookRun
 
 

@@ -13,7 +13,8 @@ from ota.rollout.case import Case
 from ota.rollout.dispatch import Dispatcher, Handed
 from ota.rollout.orders import OrderKind
 from ota.rollout.states import State
-from signing.plan import Authorisation, DeviceRow
+from signing.approval import Authorisation
+from signing.plan import DeviceRow
 from signing.playbooks.target import PlaybookTarget
 from signing.release import Release
 

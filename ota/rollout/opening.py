@@ -64,7 +64,7 @@ class Opening:
     def check(self, plan: bytes, approvals: Iterable[bytes], now: datetime) -> Ready:
         """Verify everything that a start needs; write nothing.
 
-        Raises what :func:`signing.plan.authorise` raises, ``NotPermitted`` when another open
+        Raises what :func:`signing.approval.authorise` raises, ``NotPermitted`` when another open
         rollout has one of the devices, ``Misuse`` when it was started before.
         """
         body = read(plan)

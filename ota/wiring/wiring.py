@@ -30,6 +30,7 @@ from ota.wiring import store as wiring_store
 from ota.wiring.parts import Parts
 from signing import plan as plans
 from signing import statement, strict
+from signing.approval import approve
 from signing.changes.ceremony import Repository
 from signing.plan import Plan, PlannedPlaybook
 from signing.playbooks.run import Assigned
@@ -269,7 +270,7 @@ class Wiring(Parts):
         """An approval of exactly these bytes, for this workspace; by an approver only."""
         self._listed(key, "approver", self.policy.rollout.approvers)
         workspace = self.repositories.workspace()
-        return plans.approve(plan, workspace, expires, self.keyring.signer(key))
+        return approve(plan, workspace, expires, self.keyring.signer(key))
 
     def _listed(self, key: str, what: str, listed: tuple[str, ...]) -> None:
         """Say at once that a signature would count for nothing; what counts is signed elsewhere."""

@@ -16,8 +16,8 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import Targets
 
 from signing import layout, strict
+from signing.approval import APPROVERS_PATH, Approvers
 from signing.errors import Malformed
-from signing.plan import APPROVERS_PATH, Approvers
 
 LIMIT = 1024 * 1024
 

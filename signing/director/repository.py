@@ -5,7 +5,7 @@ snapshot and targets are each device's own and name it in a signed field ``devic
 file merges the assignments of all components; there are no delegations.
 
 The key is online, so what it signs is bound twice: :meth:`Director.assign` takes an
-:class:`~signing.plan.Authorisation` and refuses whatever the approved plan does not say (rule
+:class:`~signing.approval.Authorisation` and refuses whatever the approved plan does not say (rule
 15), and devices compare with the image repository whatever this key signs (rule 12).
 
 Every method reads and verifies the device's metadata from the root up, and returns an edition
@@ -27,12 +27,12 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
 from signing import authority, closing, layout, repository, strict
+from signing.approval import Authorisation
 from signing.client.workflow import TufClient
 from signing.closing import Closing, Online
 from signing.director.memory import DirectorMemory
 from signing.edition import Edition, Reader
 from signing.errors import Malformed, NotFound, Outage, Refusal, Stale
-from signing.plan import Authorisation
 from signing.playbooks.run import Assigned, read_assigned
 from signing.policy import Policy
 from signing.report import Versions

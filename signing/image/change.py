@@ -15,13 +15,13 @@ import msgspec
 from tuf.api.metadata import DelegatedRole, Delegations, Root, TargetFile, Targets
 
 from signing import bins, layout, repository, shared, strict
+from signing.approval import APPROVERS_PATH
 from signing.changes import ceremony, lifting
 from signing.changes.ceremony import Needs, Pending
 from signing.changes.drafts import Drafts
 from signing.changes.review import needs as needs_of
 from signing.errors import Malformed, NotPermitted
 from signing.image.state import COUNTER, REMOVED, State
-from signing.plan import APPROVERS_PATH
 from signing.policy import RESERVED, Policy
 from signing.policy_file import Role as PolicyRole
 from signing.repository import Place

@@ -20,10 +20,10 @@ from datetime import datetime
 from tuf.api.metadata import TargetFile, Targets
 
 from signing import bins, shared
+from signing.approval import APPROVERS_PATH
 from signing.client.workflow import TufClient
 from signing.errors import Malformed, Refusal
 from signing.layout import PLAYBOOKS
-from signing.plan import APPROVERS_PATH
 from signing.playbooks import target as playbook_target
 from signing.playbooks.target import PlaybookTarget
 from signing.release import Release

@@ -9,8 +9,8 @@ from simulators.planners import CANARY, refused
 from simulators.plant import Plant
 from simulators.threats import honest
 
-from signing import plan as plans
 from signing import statement
+from signing.approval import approve
 
 
 def test_for_another_plan(plant: Plant) -> None:
@@ -32,7 +32,7 @@ def test_in_another_workspace(plant: Plant, ground: Path) -> None:
     assert refused(other, plan).code == "author-unlisted"
     body = statement.peek("plan", plan).body
     again = statement.sign("plan", dict(body), other.wiring.keyring.signer("author"))
-    signed = plans.approve(
+    signed = approve(
         again,
         plant.wiring.repositories.workspace(),
         plant.now() + timedelta(days=1),

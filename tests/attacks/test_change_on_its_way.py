@@ -20,10 +20,10 @@ from tuf.api.metadata import Root, Targets
 
 from ota.errors import Malformed
 from signing import layout, strict
+from signing.approval import APPROVERS_PATH
 from signing.changes import bundle, ceremony
 from signing.changes.ceremony import Pending
 from signing.enrolment import key_to_dict
-from signing.plan import APPROVERS_PATH
 
 Edit = Callable[[Pending], Pending]
 FAR = datetime.fromisoformat("9999-12-31T23:59:59Z")

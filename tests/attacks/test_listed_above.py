@@ -17,9 +17,9 @@ from tuf.api.metadata import TargetFile, Targets
 
 from ota.cli.app import run
 from ota.errors import NeedsHuman, NotFound, OtaError, Refusal
+from signing.approval import APPROVERS_PATH
 from signing.changes.ceremony import Pending
 from signing.image.repository import Image
-from signing.plan import APPROVERS_PATH
 
 PATH = "app/app-2.0.0.bin"
 

@@ -23,7 +23,8 @@ from ota.errors import OtaError, Refusal
 from ota.rollout import plan_view
 from ota.rollout.authority import read
 from signing import statement, strict
-from signing.plan import Approval, Gate, Limits, approve
+from signing.approval import Approval, approve
+from signing.plan import Gate, Limits
 from signing.statement import Kind
 
 BASE = World(Path(tempfile.mkdtemp(prefix="fuzz-plans-")), devices=0)

@@ -28,20 +28,10 @@ from ota.rollout.campaign import Campaign
 from ota.rollout.engine import Engine, Step
 from ota.rollout.journal import SqlJournal
 from signing import authority, strict
+from signing.approval import Approvers, Authorisation, approve
 from signing.assignment import Assignment
 from signing.enrolment import key_to_dict
-from signing.plan import (
-    Approvers,
-    Authorisation,
-    DeviceRow,
-    Gate,
-    Limits,
-    Plan,
-    Wave,
-    Workspace,
-    approve,
-    sign_plan,
-)
+from signing.plan import DeviceRow, Gate, Limits, Plan, Wave, Workspace, sign_plan
 from signing.playbooks.target import PlaybookTarget
 from signing.release import Release
 from signing.report import ComponentState, Slot, UpdateState, Versions

@@ -14,7 +14,7 @@ import pytest
 from simulators.plant import Plant
 
 from ota.errors import OtaError
-from signing import plan as plans
+from signing.approval import approve
 
 CANARY = ({"name": "canary", "devices": ["a"]},)
 
@@ -38,7 +38,7 @@ def approval_by(plant: Plant, plan: bytes, key: str) -> bytes:
     """An approval of this plan by any key at all, whatever ``ota rollout approve`` would say."""
     workspace = plant.wiring.repositories.workspace()
     until = plant.now() + timedelta(days=1)
-    return plans.approve(plan, workspace, until, plant.wiring.keyring.signer(key))
+    return approve(plan, workspace, until, plant.wiring.keyring.signer(key))
 
 
 def edited(envelope: bytes, old: bytes, new: bytes) -> bytes:

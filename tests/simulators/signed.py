@@ -25,10 +25,11 @@ from ota.repositories.release import Build, Releases
 from ota.repositories.repo import Repositories
 from ota.stores.directory import DirectoryStore
 from signing import durable, policy, strict
+from signing.approval import Authorisation, approve
+from signing.approval import authorise as check_plan
 from signing.assignment import Assignment
 from signing.enrolment import key_to_dict
-from signing.plan import Authorisation, DeviceRow, Gate, Limits, Plan, Wave, approve, sign_plan
-from signing.plan import authorise as check_plan
+from signing.plan import DeviceRow, Gate, Limits, Plan, Wave, sign_plan
 from signing.release import Release
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)

@@ -20,8 +20,9 @@ from ota.errors import (
     Refusal,
 )
 from ota.rollout import lock
+from signing.approval import Approvers, approve
 from signing.enrolment import key_to_dict
-from signing.plan import Approvers, Gate, Workspace, approve, sign_plan
+from signing.plan import Gate, Workspace, sign_plan
 
 R = "app-2-x7k2m9"
 

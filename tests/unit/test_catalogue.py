@@ -14,9 +14,9 @@ from simulators.signed import NOW, Signed
 from ota.errors import NotFound, Refusal
 from ota.repositories.catalogue import StoreCatalogue
 from signing import layout
+from signing.approval import APPROVERS_PATH, Approvers
 from signing.changes import approving
 from signing.enrolment import key_to_dict
-from signing.plan import APPROVERS_PATH, Approvers
 from signing.policy import Policy
 
 

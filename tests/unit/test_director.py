@@ -13,13 +13,14 @@ from simulators.signed import HARDWARE, NOW, Signed, assignment, replaced
 from tuf.api.metadata import Delegations, Metadata, Snapshot, Targets, Timestamp
 
 from signing import layout, repository, strict
+from signing.approval import Authorisation
 from signing.assignment import Assignment
 from signing.changes import ceremony
 from signing.closing import Closing
 from signing.director.repository import Director
 from signing.director.root import close_root, create_root
 from signing.errors import NotFound, NotPermitted, OtaError, Refusal, Stale
-from signing.plan import Authorisation, Limits
+from signing.plan import Limits
 from signing.release import Release
 
 DEVICE = "gw:1"

@@ -16,7 +16,8 @@ from ota.rollout.campaign import Campaign
 from ota.rollout.engine import Engine
 from ota.rollout.journal import SqlJournal
 from signing import strict
-from signing.plan import DeviceRow, Gate, Wave, approve, sign_plan
+from signing.approval import approve
+from signing.plan import DeviceRow, Gate, Wave, sign_plan
 
 R = "app-2-x7k2m9"
 

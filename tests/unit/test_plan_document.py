@@ -15,22 +15,11 @@ from simulators.signed import NOW, Signed
 from tuf.api.metadata import TargetFile
 
 from signing import statement, strict
+from signing.approval import Approvers, Authorisation, approve, authorise
 from signing.assignment import Assignment
 from signing.enrolment import key_to_dict
 from signing.errors import Malformed, NeedsHuman, NotPermitted, OtaError, Refusal
-from signing.plan import (
-    Approvers,
-    Authorisation,
-    DeviceRow,
-    Gate,
-    Plan,
-    Wave,
-    Workspace,
-    approve,
-    authorise,
-    read_plan,
-    sign_plan,
-)
+from signing.plan import DeviceRow, Gate, Plan, Wave, Workspace, read_plan, sign_plan
 
 AUTHOR, FIRST, SECOND, STRANGER = (CryptoSigner.generate_ed25519() for _ in range(4))
 HERE = Workspace(image_root="1" * 64, director_root="2" * 64)
