@@ -193,7 +193,7 @@ def test_walk_through_of_the_three_roles(tmp_path: Path, programs: Path) -> None
     folder = tmp_path / "try it"
     out = session("walk", folder, programs)
     assert "COMPLETED" in out
-    assert "1 devices went back" in out
+    assert "1 device went back" in out
     assert "ROLLED_BACK: wave canary: 1 reverted, the budget is 0; nobody had to be sent" in out
     one = shutil.which("ls")
     assert one is not None

@@ -47,8 +47,10 @@ class Ran:
     def why(self) -> str:
         """One printable line of at most 300 characters that explains a failure."""
         head = self.problem or f"exit status {self.status}"
-        tail = printable((self.err or self.out).decode(errors="replace")[-240:])
-        return f"{head}: {tail}"[:300] if tail else head[:300]
+        text = (self.err or self.out).decode(errors="replace")
+        tail = printable(text[-240:])
+        more = "..." if len(text) > 240 else ""
+        return f"{head}: {more}{tail}"[:300] if tail else head[:300]
 
 
 def run(

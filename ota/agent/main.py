@@ -14,12 +14,10 @@ from typing import Any, cast
 
 EPILOG = """examples:
   ota-agent provision --director-root director.json --image-root image.json
-  ota-agent once                 look now, install what is assigned, report
-  ota-agent run                  stay and look at every hint and every few minutes
+  ota-agent once --config gw-1/agent.toml
   ota-agent status -o json
-  ota-agent verify               check trust, slots and journal without the network
-  ota-agent playbook run NAME@VERSION --param NAME=VALUE
-  ota-agent tuf --metadata-dir D --metadata-url U refresh
+
+ota-agent VERB --help says more, with an example.
 """
 
 
@@ -29,7 +27,12 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--config", default="/etc/ota-agent/agent.toml", metavar="FILE", help="default: %(default)s"
     )
-    common.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    common.add_argument(
+        *("-o", "--output"),
+        choices=("table", "json"),
+        default="table",
+        help="form of the data on stdout; default: %(default)s",
+    )
     common.add_argument("--debug", action="store_true", help="show tracebacks")
     top = argparse.ArgumentParser(
         prog="ota-agent",
@@ -39,26 +42,69 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
-    made = verbs.add_parser("provision", parents=[common], help="make the identity, take the roots")
-    made.add_argument("--director-root", required=True, metavar="FILE")
-    made.add_argument("--image-root", required=True, metavar="FILE")
-    made.add_argument("--director-root-sha256", metavar="HEX", help="expected fingerprint")
-    made.add_argument("--image-root-sha256", metavar="HEX", help="expected fingerprint")
+    made = verbs.add_parser(
+        "provision",
+        parents=[common],
+        help="make the identity, take the roots",
+        description="Once, on a new device: make its key, and take the two files (roots) that say "
+        "whose signatures it believes. Prints the file that ota fleet register takes.",
+        epilog="example: ota-agent provision --director-root director.json --image-root image.json",
+    )
+    made.add_argument(
+        "--director-root", required=True, metavar="FILE", help="first root: what devices shall run"
+    )
+    made.add_argument(
+        "--image-root", required=True, metavar="FILE", help="first root: what may run"
+    )
+    made.add_argument(
+        "--director-root-sha256", metavar="HEX", help="its fingerprint, as ota repo roots prints it"
+    )
+    made.add_argument("--image-root-sha256", metavar="HEX", help="the same of the other")
     made.add_argument(
         "--root-sha256",
         metavar="HEX",
         action="append",
         default=[],
-        help="expected fingerprint of either root; give it twice",
+        help="fingerprint of either root; give it twice",
     )
     made.add_argument("--yes", action="store_true", help="accept the fingerprints as shown")
-    once = verbs.add_parser("once", parents=[common], help="one cycle, then exit")
-    once.add_argument(
-        "--time-limit", type=float, metavar="SECONDS", help="then stop, to go on at the next look"
+    once = verbs.add_parser(
+        "once",
+        parents=[common],
+        help="look now, install what is assigned, report, exit",
+        description="One look: verify, install what is assigned to this device, probe its health, "
+        "commit or go back, report. Prints one line for each update; nothing when there is none.",
+        epilog="example: ota-agent once --config gw-1/agent.toml --time-limit 600",
     )
-    verbs.add_parser("run", parents=[common], help="stay: hints and polls until SIGTERM")
-    verbs.add_parser("status", parents=[common], help="what is installed, and how it stands")
-    verbs.add_parser("verify", parents=[common], help="check this device without the network")
+    once.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="then stop, to go on at the next look; default: none",
+    )
+    verbs.add_parser(
+        "run",
+        parents=[common],
+        help="stay: look at every hint and every few minutes, until SIGTERM",
+        description="Stay, and look whenever a courier leaves a hint, and by the timer of [poll].",
+        epilog="example: ota-agent run    (as a service; README, Running unattended)",
+    )
+    verbs.add_parser(
+        "status",
+        parents=[common],
+        help="what is installed, and how it stands",
+        description="What is installed, floors (the oldest that may still be installed), running "
+        "updates, what is trusted, and the last trouble. Exit 6 when a person must look.",
+        epilog="example: ota-agent status -o json",
+    )
+    verbs.add_parser(
+        "verify",
+        parents=[common],
+        help="check this device without the network",
+        description="Check trust, slots and journal without the network. Prints what is wrong, or "
+        '"sound"; exit 3 when something is wrong.',
+        epilog="example: ota-agent verify",
+    )
     _add_playbook(verbs, common)
     _add_relay(verbs, common)
     _add_tuf(verbs)
@@ -83,7 +129,11 @@ def _add_playbook(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="must be what was ordered; may be left out",
     )
     made.add_argument(
-        "--wait", type=float, default=3600.0, metavar="SECONDS", help="for an agent that works"
+        "--wait",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="for an agent that is working; default: %(default)g",
     )
 
 
@@ -102,10 +152,14 @@ def _add_relay(verbs: Any, common: argparse.ArgumentParser) -> None:
     made.add_argument("--cancel", metavar="ORDER", help="withdraw its hint", **several)
     made.add_argument("--ack", metavar="NAME", help="this report has arrived", **several)
     seconds = {"metavar": "SECONDS", "type": float}
-    made.add_argument("--wait", default=0.0, help="for a report, where none lies there", **seconds)
-    made.add_argument("--max-bytes", metavar="N", type=int, default=20_000, help="%(default)s")
-    made.add_argument("--look", action="store_true", help="one cycle, where no agent runs")
-    made.add_argument("--look-limit", default=28_800.0, help="of that cycle", **seconds)
+    made.add_argument("--wait", default=0.0, help="for a report; default: %(default)g", **seconds)
+    made.add_argument(
+        "--max-bytes", metavar="N", type=int, default=20_000, help="to print; default: %(default)s"
+    )
+    made.add_argument("--look", action="store_true", help="look once, where no agent runs")
+    made.add_argument(
+        "--look-limit", default=28_800.0, help="of that look; default: %(default)g", **seconds
+    )
 
 
 def _add_tuf(verbs: Any) -> None:
@@ -113,12 +167,16 @@ def _add_tuf(verbs: Any) -> None:
         "tuf",
         help="read any TUF 1.0 repository by hand",
         description="Read any TUF 1.0 repository with the agent's own client; exit 0 or 1.",
+        epilog="example: ota-agent tuf --metadata-dir trust init root.json, then the same with "
+        "--metadata-url https://updates.example/store/image/metadata refresh",
     )
-    tuf.add_argument("--metadata-dir", required=True, metavar="D", help="where trust is kept")
-    tuf.add_argument("--metadata-url", metavar="U")
-    tuf.add_argument("--target-name", action="append", default=[], metavar="P")
-    tuf.add_argument("--target-base-url", metavar="T")
-    tuf.add_argument("--target-dir", metavar="DIR")
+    tuf.add_argument("--metadata-dir", required=True, metavar="DIR", help="where trust is kept")
+    tuf.add_argument("--metadata-url", metavar="URL", help="of metadata, for refresh and download")
+    tuf.add_argument(
+        "--target-name", action="append", default=[], metavar="PATH", help="what to download"
+    )
+    tuf.add_argument("--target-base-url", metavar="URL", help="of targets, for download")
+    tuf.add_argument("--target-dir", metavar="DIR", help="where downloads go")
     tuf.add_argument("--debug", action="store_true", help="show tracebacks")
     tuf.add_argument("action", choices=("init", "refresh", "download"))
     tuf.add_argument("root", nargs="?", metavar="ROOT.json", help="for init")
@@ -131,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.version:
         from importlib.metadata import version  # noqa: PLC0415 - start quickly
 
-        sys.stdout.write(f"{version('ota-orchestrator')}\n")
+        sys.stdout.write(f"ota-agent {version('ota-orchestrator')}\n")
         return 0
     if arguments.verb is None:
         top.print_help()

@@ -23,6 +23,10 @@ _RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 _MISSING = {403, 404}
 
 
+_POOL = re.compile(r"^\w+\(host='([^']{1,255})', port=(\d{1,5})\)")
+"""How urllib3 names a connection in its messages."""
+
+
 class HttpSource:
     """Reads store names below ``base``; implements ``transfer.Source``.
 
@@ -97,16 +101,26 @@ class HttpSource:
             listed = response.headers.get("Content-Length", "")
             total = int(listed) if re.fullmatch(r"\d{1,15}", listed) else None
             return _HttpAnswer(self, name, response, total=total)
-        raise Outage(f"{name}: the store answered {status}", code="http", subject=name)
+        raise Outage(
+            f"{name}: the store answered {status}",
+            code="http",
+            subject=name,
+            remedy=f"compare store in agent.toml with what serves {self._base}",
+        )
 
     def _outage(self, name: str, error: BaseException) -> Outage:
         if self._guard.expired:
             return Outage(f"{name}: took too long in all", code="slow", subject=name)
-        text = str(error)[:200]
+        text = _POOL.sub(r"\1:\2", str(error))[:200]
         refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # a TimeoutError too
         timed_out = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
         timed_out = timed_out and not refused
-        return Outage(f"{name}: {text}", code="slow" if timed_out else "outage", subject=name)
+        return Outage(
+            f"{name}: {text}",
+            code="slow" if timed_out else "outage",
+            subject=name,
+            remedy=f"curl -sI {self._base}; ota-agent run tries again by itself",
+        )
 
 
 class _HttpAnswer:

@@ -38,6 +38,7 @@ from ota.cli import (
     ssh,
     ssm,
     store,
+    tree,
 )
 from ota.cli.session import Format, Session
 from ota.errors import Misuse, OtaError, Outage
@@ -52,7 +53,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "terminal_width": 100},
-    epilog="Example: ota init plant && ota -C plant repo status",
+    epilog="Example: ota quickstart   (a fleet on this machine, in half a minute)",
 )
 app.command("init", epilog=init.EXAMPLE)(init.init)
 app.command("quickstart", epilog=quickstart.EXAMPLE)(quickstart.quickstart)
@@ -103,7 +104,7 @@ def run(args: Sequence[str]) -> int:
     debug = "--debug" in args
     sys.excepthook = _unforeseen if not debug else sys.__excepthook__
     try:
-        command = typer.main.get_command(app)
+        command = tree.command(app)
         code = command.main(hoist(args), prog_name="ota", standalone_mode=False)
         sys.stdout.flush()
     except (OtaError, TyperException, Abort, OSError) as e:
@@ -146,7 +147,7 @@ def _command(args: Sequence[str]) -> str:
             next(words, None)
         elif not word.startswith("-"):
             found.append(word)
-    known: object = typer.main.get_command(app)
+    known: object = tree.command(app)
     named = []
     for word in found[1:]:
         known = getattr(known, "commands", {}).get(word)
@@ -161,7 +162,10 @@ def _explain(error: Exception, command: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if isinstance(error, Abort):
-        _print(Misuse("not confirmed; nothing was changed", remedy="--yes"), command)
+        _print(
+            Misuse("not confirmed: nothing was done after the question", remedy=f"{command} again"),
+            command,
+        )
         return 1
     if type(error).__name__ == "NoArgsIsHelpError" and isinstance(error, TyperException):
         sys.stderr.write(error.format_message() + "\n")

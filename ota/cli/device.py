@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ota.identities.record import Record
 
 app = typer.Typer(
-    name="device", no_args_is_help=True, help="A device's identity at AWS IoT: enrol, revoke."
+    name="device", no_args_is_help=True, help="A device's identity at AWS IoT: enroll, revoke."
 )
 DeviceId = Annotated[
     str, typer.Argument(metavar="DEVICE", help="The device's id; its thing's name.")
@@ -25,7 +25,7 @@ DeviceId = Annotated[
 
 @app.callback()
 def device() -> None:
-    """A device's identity at AWS IoT: enrol, revoke."""
+    """A device's identity at AWS IoT: enroll, revoke."""
 
 
 @app.command(epilog="Example: ota device enroll press-07 --csr press-07.csr --out press-07.crt")
@@ -35,9 +35,9 @@ def enroll(
     csr: Annotated[Path, typer.Option(help="The device's own certificate request, PEM.")],
     out: Annotated[Path, typer.Option(help="Where the certificate is written.")],
 ) -> None:
-    """Give a registered device a certificate of its own, policies and thing, active at last.
+    """Give a registered device its own certificate, policies and thing at AWS IoT.
 
-    The private key stays on the device: it makes the request, its common name is the device's
+    The certificate is made active last. The private key stays on the device: it makes the request, its common name is the device's
     id. Repeat the command after a failure: it goes on where it stopped.
     """
     from ota.identities import csr as requests  # noqa: PLC0415 - `ota --help` stays quick
@@ -92,9 +92,9 @@ def activate_ssm(
     out: Annotated[Path, typer.Option(help="The activation, a secret: written with mode 0600.")],
     lifetime: Annotated[str, typer.Option(help="Such as 24h, 7d; at most 30d.")] = "24h",
 ) -> None:
-    """Let one machine that is no EC2 instance join Systems Manager, once, under its device's id.
+    """Let one machine join Systems Manager, once, under its device's id.
 
-    On the machine: amazon-ssm-agent -register with the code and the id from the file.
+    For machines that are no EC2 instances. On the machine: amazon-ssm-agent -register with the code and the id from the file.
     """
     from signing import durable  # noqa: PLC0415 - `ota --help` stays quick
 

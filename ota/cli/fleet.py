@@ -48,7 +48,9 @@ def register(
         Path | None, typer.Option(help="Allow-list, CSV or JSON: id, key, courier, labels.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, for all of them.")] = None,
-    courier: Annotated[str, typer.Option(help="Which courier reaches them.")] = "",
+    courier: Annotated[
+        str, typer.Option(help="spool, iot-jobs, ssm or ssh; else as --allow says.")
+    ] = "",
     unsafe_allow_any: Annotated[
         bool, typer.Option("--unsafe-allow-any", help="Take whoever asks: no allow-list.")
     ] = False,
@@ -106,7 +108,7 @@ def replace(
 def accept(
     ctx: typer.Context,
     device: DeviceId,
-    state_id: Annotated[str, typer.Option(help="Exactly this held incarnation.")] = "",
+    state_id: Annotated[str, typer.Option(help="Only this one; ota fleet show tells it.")] = "",
 ) -> None:
     """Accept a device that came back with other state, such as one restored from a backup."""
     session = sessions.of(ctx)

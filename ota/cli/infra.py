@@ -40,7 +40,9 @@ def render(
     source: From = _DEFAULT,
     out: Annotated[Path | None, typer.Option(help="Write one file for each stack here.")] = None,
     stack: Annotated[str, typer.Option(help="Print this stack.")] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Files that are there.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace files that are there.")
+    ] = False,
 ) -> None:
     """Render the CloudFormation stacks, in the order in which they are to be made.
 

@@ -10,6 +10,7 @@ import typer
 from ota.cli import session as sessions
 
 EXAMPLE = "Example: ota init plant"
+_NEXT = "next: edit {0}/repo-metadata (who signs what), then ota -C {0} key generate root-1 ..."
 
 
 def init(
@@ -26,4 +27,4 @@ def init(
     place = folder or session.workspace
     made = workspace.create(place, dry_run=dry_run)
     session.rows([{"file": str(path)} for path in made], ["file"])
-    session.say("nothing was written" if dry_run else f"next: ota -C {place} key list")
+    session.say("nothing was written" if dry_run else _NEXT.format(place))

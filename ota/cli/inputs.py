@@ -52,6 +52,20 @@ def labels(words: Iterable[str]) -> dict[str, str | None]:
     return result
 
 
+def spoken(seconds: float) -> str:
+    """Seconds as a spec writes them.
+
+    >>> spoken(5400), spoken(2)
+    ('1h30m', '2s')
+    """
+    left, words = int(seconds), ""
+    for unit, size in reversed(_UNITS.items()):
+        if left >= size:
+            words += f"{left // size}{unit}"
+            left %= size
+    return words or "0s"
+
+
 def duration(text: str, where: str) -> timedelta:
     """``90s``, ``10m``, ``12h``, ``7d``; ``Malformed`` for anything else."""
     found = _DURATION.fullmatch(text)

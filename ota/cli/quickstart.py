@@ -23,9 +23,12 @@ def quickstart(
     image: Annotated[
         list[Path] | None, typer.Option(help="Roll out your own file instead; repeatable.")
     ] = None,
-    devices: Annotated[int, typer.Option(min=0, max=200, help="Default 24; 3 with --image.")] = 0,
+    devices: Annotated[
+        int,
+        typer.Option(min=0, max=200, show_default=False, help="Default: 24, or 3 with --image."),
+    ] = 0,
 ) -> None:
-    """Make a fleet of real agents here, roll out three releases, and attack them.
+    """Make a fleet of real agents here, roll out four releases, and attack it six times.
 
     Exits non-zero if anything differs from what the README says of it.
     """

@@ -45,15 +45,19 @@ def add(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="The image: any file, of any size.")],
     component: Annotated[str, typer.Option(help="The part of the device it is for.")],
-    version: Annotated[str, typer.Option(help="For people; never compared.")],
-    hardware: Annotated[list[str], typer.Option(help="Hardware id; repeatable.")],
+    version: Annotated[str, typer.Option(help="For people, as 2.0.0; never compared.")],
+    hardware: Annotated[list[str], typer.Option(help="What it is built for; repeatable.")],
     security_fix: Annotated[
         bool, typer.Option("--security-fix", help="Raise the counter: no way back to older ones.")
     ] = False,
-    notes: Annotated[str, typer.Option(help="Signed with it.")] = "",
-    path: Annotated[str, typer.Option(help="COMPONENT/FILE; has a good default.")] = "",
+    notes: Annotated[str, typer.Option(help="For people; signed with it.")] = "",
+    path: Annotated[
+        str,
+        typer.Option(help="Where it is listed. Default: COMPONENT/COMPONENT-VERSION.EXTENSION."),
+    ] = "",
     image_format: Annotated[
-        ImageFormat | None, typer.Option("--format", help="Default: by content.")
+        ImageFormat | None,
+        typer.Option("--format", help="What the installer unpacks. Default: by content."),
     ] = None,
     sign: Sign = None,
     publish: Publish = False,
@@ -88,11 +92,11 @@ def sign(
     ctx: typer.Context,
     keys: Annotated[list[str], typer.Option("--key", help="Keyholder; may be repeated.")],
 ) -> None:
-    """Sign the waiting change of the image repository."""
+    """Show what the waiting change of the image repository says, and sign it."""
     session = sessions.of(ctx)
-    releases = session.wiring.releases
-    signed = [item for name in keys for item in releases.sign(name, sessions.now())]
-    repo_commands.print_signed(session, signed)
+    releases, show = session.wiring.releases, repo_commands.reviewer(session)
+    signed = [item for name in keys for item in releases.sign(name, sessions.now(), show)]
+    repo_commands.print_signed(session, signed, "ota release publish")
 
 
 @app.command(epilog="Example: ota release publish")
@@ -148,9 +152,10 @@ def _check_publish(sign: list[str] | None, *, publish: bool) -> None:
 
 def _finish(session: sessions.Session, sign: list[str] | None, *, publish: bool) -> None:
     """Sign and publish at once, where asked for; progress goes to stderr."""
+    show = repo_commands.reviewer(session)
     for name in sign or ():
-        for signed in session.wiring.releases.sign(name, sessions.now()):
-            lacks = ", ".join(f"{r} {n}" for r, n in signed.missing.items()) or "nothing"
+        for signed in session.wiring.releases.sign(name, sessions.now(), show):
+            lacks = ", ".join(repo_commands.lacking(signed.missing)) or "nothing"
             session.say(f"signed as {name}: {', '.join(signed.roles)}; missing: {lacks}")
     if publish:
         _publish(session)

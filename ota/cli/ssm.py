@@ -18,7 +18,7 @@ def ssm() -> None:
 
 @app.command(epilog="Example: ota ssm nodes")
 def nodes(ctx: typer.Context) -> None:
-    """List managed nodes that are named like a device, and whether its label says the same."""
+    """List managed nodes named like a device, and whether the labels agree."""
     session = sessions.of(ctx)
     differ = {device for device, _ in session.wiring.ssm.sync(write=False)}
     rows = [

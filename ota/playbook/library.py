@@ -17,7 +17,7 @@ from datetime import datetime
 from ota.errors import NotFound, NotPermitted, Refusal
 from ota.ports import ArtifactStore
 from ota.repositories.publishing import Progress
-from ota.repositories.repo import Repositories, Signed
+from ota.repositories.repo import Repositories, Show, Signed
 from signing import layout
 from signing.changes.ceremony import Pending
 from signing.image.repository import Image
@@ -115,9 +115,9 @@ class Library:
             self._repos.change_image(lambda image, p: image.add_playbook(p, playbook, now))
         return target
 
-    def sign(self, keyholder: str, now: datetime) -> list[Signed]:
-        """Sign the waiting change of the image repository."""
-        return self._repos.sign(keyholder, now, "image")
+    def sign(self, keyholder: str, now: datetime, show: Show | None = None) -> list[Signed]:
+        """Sign the waiting change of the image repository, after showing what it says."""
+        return self._repos.sign(keyholder, now, "image", show)
 
     def publish(self, now: datetime, progress: Progress | None = None) -> list[str]:
         """Publish the waiting change of the image repository."""

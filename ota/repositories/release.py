@@ -23,7 +23,7 @@ import msgspec
 from ota.errors import NotFound, NotPermitted
 from ota.repositories import imagefile
 from ota.repositories.publishing import Progress
-from ota.repositories.repo import Repositories, Signed
+from ota.repositories.repo import Repositories, Show, Signed
 from signing.changes.ceremony import Pending
 from signing.image.repository import Image
 from signing.release import Format, Release
@@ -107,9 +107,9 @@ class Releases:
         self._repos.change_image(lambda image, p: image.add(p, release, build.file, now))
         return release
 
-    def sign(self, keyholder: str, now: datetime) -> list[Signed]:
-        """Sign the waiting change of the image repository."""
-        return self._repos.sign(keyholder, now, "image")
+    def sign(self, keyholder: str, now: datetime, show: Show | None = None) -> list[Signed]:
+        """Sign the waiting change of the image repository, after showing what it says."""
+        return self._repos.sign(keyholder, now, "image", show)
 
     def publish(self, now: datetime, progress: Progress | None = None) -> list[str]:
         """Publish the waiting change of the image repository."""

@@ -261,4 +261,4 @@ def _pending(words: tuple[str, ...], change: Pending, names: dict[str, str]) -> 
 
 def _lacking(lack: Missing, names: dict[str, str]) -> str:
     who = ", ".join(sorted(names.get(keyid, keyid[:16]) for keyid in lack.keyids))
-    return f"{lack.have} of {lack.need}; can sign: {who}"
+    return f"{lack.have} of {lack.need} signed; can sign: {who}"

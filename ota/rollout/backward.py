@@ -84,7 +84,9 @@ class Backward:
             self._mover.hold(case, reasons, step)
             return
         back = sum(1 for _ in case.outcomes.of("returned"))
-        told = f"{back} devices went back" if back else "nobody had to be sent back"
+        told = "nobody had to be sent back"
+        if back:
+            told = "1 device went back" if back == 1 else f"{back} devices went back"
         reasons = [*case.view.reasons, told, *reasons]
         body = {"reasons": reasons, "gate": case.view.automatic, "closed": closed}
         case.add("rolled-back", body)

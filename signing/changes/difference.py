@@ -43,7 +43,11 @@ def role(before: Role | None, after: Role | None, names: Names) -> str:
     if after is None:
         return "removed"
     if before is None:
-        return f"signed by {after.threshold} of {len(after.keyids)}: {_who(after.keyids, names)}"
+        who = _who(after.keyids, names)
+        if after.threshold == len(after.keyids) == 1:
+            return f"{who} signs"
+        number = "all" if after.threshold == len(after.keyids) else f"any {after.threshold}"
+        return f"{number} of these sign: {who}"
     gone = [k for k in before.keyids if k not in after.keyids]
     new = [k for k in after.keyids if k not in before.keyids]
     same = before.threshold == after.threshold

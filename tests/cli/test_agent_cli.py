@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from simulators.agentcli import Device
 
+from ota.agent import main
 from signing import enrolment, report, statement
 from signing.strict import digest
 
@@ -49,6 +50,23 @@ def test_help_starts_quickly() -> None:
     assert "HEAVY []" in done.stdout
     for verb in ("provision", "once", "run", "status", "verify"):
         assert verb in done.stdout
+
+
+VERBS = ["provision", "once", "run", "status", "verify", "playbook", "relay", "tuf"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each verb says what it does, explains every option, and shows an example."""
+    with pytest.raises(SystemExit) as caught:
+        main.main([verb, "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert f"example: ota-agent {verb} " in f"{out.rstrip()} "
+    chosen = next(a for a in main.parser()._actions if a.dest == "verb")
+    assert chosen.choices is not None
+    options = dict(chosen.choices)[verb]._actions
+    assert [a.dest for a in options if a.option_strings and not a.help] == []
 
 
 @pytest.mark.parametrize("verb", ["once", "run", "status", "verify"])

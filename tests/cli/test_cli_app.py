@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_help_has_an_example(words: tuple[str, ...], capsys: pytest.CaptureFixtu
     assert out.startswith(f"Usage: ota {' '.join(words)} ")
     assert "Example: ota " in out
     assert words[-1] in out.split("Example: ")[1]
+    assert not re.search(r"<(list|str|path|int|Path)\b|\{", out), "words of Python's in the help"
+
+
+def test_lists_of_verbs_are_not_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a command does fits beside its name in the list of its noun."""
+    for noun in sorted({words[:-1] for words in commands()}):
+        assert run([*noun, "--help"]) == 0
+        listed = capsys.readouterr().out.partition("Commands:")[2]
+        assert "...\n" not in listed, noun
 
 
 def test_all_promised_commands_exist() -> None:

@@ -19,7 +19,7 @@ def test_init_makes_a_workspace(empty: Ota) -> None:
             "FILE\nWS/.gitignore\nWS/repo-metadata/image.toml\nWS/repo-metadata/director.toml\n"
             "WS/repo-metadata/rollout.toml\nWS/ota.toml\n"
         ),
-        "next: ota -C WS key list\n",
+        "next: edit WS/repo-metadata (who signs what), then ota -C WS key generate root-1 ...\n",
     )
     for name in ("keys", "state"):
         assert stat.S_IMODE((empty.folder / name).stat().st_mode) == 0o700

@@ -98,8 +98,35 @@ def test_confirmation_on_a_terminal(
     assert states["gw-1"] == ("retired" if answer else "active")
     if not answer:
         assert result.err == (
-            "error: not confirmed; nothing was changed\ncode: usage\nnext: --yes\n"
+            "error: not confirmed: nothing was done after the question\ncode: usage\n"
+            "next: ota fleet retire again\n"
         )
+
+
+@pytest.mark.parametrize("noun", ["repo", "release", "add"])
+def test_a_signer_sees_what_it_says_and_is_asked_first(
+    ota: Ota, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noun: str
+) -> None:
+    """Whichever command signs, it shows the change before; a no, and nothing is signed."""
+    image = tmp_path / "new.bin"
+    image.write_bytes(b"new")
+    add = ["release", "add", image, "--component", "app", "--version", "9.0.0"]
+    ota.ok(*add, "--hardware", "gw-rev-b")
+    sign = [*add, "--hardware", "gw-rev-b", "--sign", "targets-1"]
+    words = sign if noun == "add" else [noun, "sign", "--key", "targets-1"]
+
+    def no(text: str, **_: object) -> bool:
+        assert text == "sign this change of the image repository?"
+        raise typer.Abort
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    with monkeypatch.context() as asked:
+        asked.setattr(typer, "confirm", no)
+        refused = ota(*words)
+    assert refused.code == 1
+    assert "image: app: lists app/app-9.0.0.bin, version 9.0.0" in refused.err
+    (waiting,) = ota.ok("repo", "status", "-o", "json").json["waiting"]
+    assert waiting["signed"] == []
 
 
 def test_watch_until_closed(

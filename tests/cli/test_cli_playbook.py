@@ -62,7 +62,7 @@ def test_sign_shows_and_publish_makes_public(keyed: Ota, file: Path) -> None:
     )
     first = keyed("playbook", "sign", file, *KEYS)
     assert "playbooks/hello-1.0.0.json: step say: exec" in first.err
-    assert "targets=0 of 2" in first.out
+    assert "targets 0 of 2 signed" in first.out
     assert keyed("playbook", "publish").code == 6
     assert keyed("playbook", "list", "-o", "json").json[0]["state"] == "waiting"
     keyed.ok("repo", "sign", "--key", "targets-1", "--key", "targets-2")

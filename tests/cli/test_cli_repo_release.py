@@ -47,7 +47,7 @@ def test_create_sign_publish(keyed: Ota) -> None:
     one = keyed("repo", "sign", "--key", "root-1")
     assert (one.code, one.out) == (
         0,
-        "REPOSITORY  ROLES  MISSING\nimage  root  root=1 of 2,targets=0 of 2\n",
+        "REPOSITORY  ROLES  MISSING\nimage  root  root 1 of 2 signed,targets 0 of 2 signed\n",
     )
     early = keyed("repo", "publish")
     assert early.code == 6
@@ -191,7 +191,7 @@ def test_add_waits_for_signatures(ota: Ota, image: Path) -> None:
     assert signed.err == (
         "image: app: lists app/app-2.0.0.bin, version 2.0.0 for gw-rev-b, counter 1, 5 bytes, "
         "sha256 KEYID\n"
-        "image: app: signed until 2027-05-22T08:00:00Z\n"
+        "image: app: signed until 2027-05-22T08:00:00Z\nnext: ota release publish\n"
     )
     done = ota("release", "publish")
     assert (done.code, done.out, done.err) == (

@@ -22,7 +22,7 @@ tail until:  2026-11-30T08:00:00Z
 on failure:  rollback
 devices:  3
 way back:  open=3,closed=0,unknown=0
-limits:  in_flight=100,batch=50,order_lifetime=604800,group_by=-,max_unavailable=0
+limits:  in_flight=100,batch=50,order_lifetime=7d
 
 images:
 PATH  VERSION  RELEASE COUNTER  SECURITY FIX  DEVICES
@@ -30,8 +30,8 @@ app/app-2.0.0.bin  2.0.0  1  no  3
 
 waves:
 WAVE  NAME  DEVICES  COURIERS  SOAK  DEADLINE
-1  canary  1  spool  0  3600
-2  rest  2  spool  0  3600
+1  canary  1  spool  0s  1h
+2  rest  2  spool  0s  1h
 """
 
 
@@ -160,7 +160,7 @@ def test_status_counts_what_devices_signed(ota: Ota, running: str, answer: Answe
         "created:  2026-11-23T08:00:00Z\n"
         "changed:  2026-11-23T08:00:00Z\n"
         "last step:  2026-11-23T08:00:00Z\n"
-        "last step age:  90\n"
+        "last step age:  1m30s\n"
         "tail until:  2026-11-30T08:00:00Z\n"
         "in flight:  2\n"
         "approvals:  1\n"

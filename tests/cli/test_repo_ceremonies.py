@@ -54,8 +54,11 @@ def test_a_keyholder_is_replaced(ota: Ota) -> None:
     first = ota("repo", "sign", "--key", "root-1")
     assert (first.code, first.out, first.err) == (
         0,
-        "REPOSITORY  ROLES  MISSING\nimage  root  root=1 of 2\n",
-        f"image: {REPLACED}\nimage: {UNTIL}\n",
+        "REPOSITORY  ROLES  MISSING\nimage  root  root 1 of 2 signed\n",
+        (
+            f"image: {REPLACED}\nimage: {UNTIL}\n"
+            "next: ota repo export FILE, for who must sign too; or ota repo sign --key NAME here\n"
+        ),
     )
     waits = ota.ok("repo", "status", "-o", "json").json
     assert waits["waiting"] == [
@@ -66,7 +69,7 @@ def test_a_keyholder_is_replaced(ota: Ota) -> None:
             "missing": waits["waiting"][0]["missing"],
         }
     ]
-    assert waits["waiting"][0]["missing"].startswith("1 of 2; can sign: root-2, root-3")
+    assert waits["waiting"][0]["missing"].startswith("1 of 2 signed; can sign: root-2, root-3")
     early = ota("repo", "apply")
     assert early.code == 6
     assert "code: unsigned\nnext: ota repo sign --key KEYHOLDER\n" in early.err
@@ -110,7 +113,7 @@ def test_a_change_travels_to_a_machine_without_a_store(ota: Ota, tmp_path: Path)
         0,
         f"image: {REPLACED}\nimage: {UNTIL}\n",
     )
-    assert taken.out.startswith("REPOSITORY  ROLE  MISSING\nimage  root  1 of 2; can sign: ")
+    assert taken.out.startswith("REPOSITORY  ROLE  MISSING\nimage  root  1 of 2 signed; can sign: ")
     signed = away("repo", "sign", "--key", "root-3")
     assert (signed.code, signed.out) == (0, "REPOSITORY  ROLES  MISSING\nimage  root  -\n")
     away.ok("repo", "export", back)

@@ -46,7 +46,9 @@ def test_status_names_roles_keyholders_and_what_waits(place: Signed) -> None:
     assert rows["image", "app"].keyholders == ("targets-1", "targets-2", "targets-3")
     assert rows["image", "app"].threshold == 2
     assert {r.health for r in found.roles} == {"ok"}
-    assert [p.missing for p in found.pending] == [{"app": "1 of 2; can sign: targets-1, targets-3"}]
+    assert [p.missing for p in found.pending] == [
+        {"app": "1 of 2 signed; can sign: targets-1, targets-3"}
+    ]
     assert found.unfinished == ()
 
 

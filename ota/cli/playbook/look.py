@@ -63,7 +63,7 @@ def show(ctx: typer.Context, playbook: Source) -> None:
 def lint(
     ctx: typer.Context,
     playbooks: Annotated[
-        list[str], typer.Argument(metavar="PLAYBOOK...", help="YAML files, or shipped names.")
+        list[str], typer.Argument(metavar="PLAYBOOK", help="YAML files, or shipped names.")
     ],
     strict: Annotated[
         bool, typer.Option("--strict", help="Findings are errors: exit 2 when there is one.")
@@ -78,6 +78,9 @@ def lint(
         for found in map(noun.read_file, playbooks)
         for line in rules.findings(found)
     ]
-    session.rows(rows, ("playbook", "finding"))
+    if rows or session.output != sessions.Format.table:
+        session.rows(rows, ("playbook", "finding"))
+    else:
+        session.say("no findings")
     if rows and strict:
         raise Malformed(f"{len(rows)} findings", subject=rows[0]["playbook"])

@@ -48,7 +48,9 @@ def run(
     approve: Annotated[
         list[str] | None, typer.Option(help="Approver's key at hand: start and run at once.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The plan; NAME-VERSION.plan.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of the plan. Default: NAME-VERSION.plan.json.")
+    ] = None,
     time_limit: Annotated[str, typer.Option(help="With --approve: exit 8 when it comes.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, sign nothing.")] = False,
     road: Annotated[

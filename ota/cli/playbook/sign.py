@@ -24,7 +24,7 @@ def sign(
     ctx: typer.Context,
     playbooks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PLAYBOOK]...", help="YAML files or shipped names to list first."),
+        typer.Argument(metavar="PLAYBOOK", help="YAML files or shipped names to list first."),
     ] = None,
     key: Keys = None,
     publish: Publish = False,
@@ -49,11 +49,12 @@ def sign(
     library = session.wiring.library
     for playbook in found:
         library.add(playbook, sessions.now())
-    signed = [item for name in key or () for item in library.sign(name, sessions.now())]
+    show = repo_commands.reviewer(session)
+    signed = [item for name in key or () for item in library.sign(name, sessions.now(), show)]
     if publish:
         for name in library.publish(sessions.now()):
             session.say(f"published: {name}")
-    repo_commands.print_signed(session, signed)
+    repo_commands.print_signed(session, signed, "" if publish else "ota playbook publish")
 
 
 @app.command(epilog="Example: ota playbook publish")
@@ -77,8 +78,9 @@ def yank(ctx: typer.Context, name: Name, key: Keys = None, publish: Publish = Fa
     item = library.show(name, sessions.now())
     session.confirm(f"no device will run {item.target.short} any more")
     target = library.yank(name, sessions.now())
+    show = repo_commands.reviewer(session)
     for keyholder in key or ():
-        library.sign(keyholder, sessions.now())
+        library.sign(keyholder, sessions.now(), show)
     if publish:
         library.publish(sessions.now())
     session.record({"path": target.path, "yanked": "published" if publish else "waiting"})

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from ota.cli.repo import change, gc, look, online, publish, suspects
-from ota.cli.repo.noun import app, print_signed
+from ota.cli.repo.noun import app, lacking, print_signed, reviewer
 
-__all__ = ["app", "change", "gc", "look", "online", "print_signed", "publish", "suspects"]
+__all__ = [
+    "app",
+    "change",
+    "gc",
+    "lacking",
+    "look",
+    "online",
+    "print_signed",
+    "publish",
+    "reviewer",
+    "suspects",
+]

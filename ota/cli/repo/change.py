@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,15 +13,13 @@ from ota.cli.repo.noun import (
     Only,
     app,
     print_changes,
-    print_latest,
+    print_signed,
     print_waiting,
     repository,
     required,
+    reviewer,
     tell,
 )
-
-if TYPE_CHECKING:
-    from signing.changes.ceremony import Repository
 
 
 @app.command(epilog="Example: ota repo create && ota repo sign --key root-1")
@@ -42,7 +40,7 @@ def change(
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what differs.")] = False,
 ) -> None:
-    """Compare repo-metadata/ with the published roles; what differs waits for signatures."""
+    """Turn edits of repo-metadata/ into a change that waits for signatures."""
     from ota.repositories import repostatus  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
@@ -63,19 +61,11 @@ def sign(
     keys: Annotated[list[str], typer.Option("--key", help="Keyholder; may be repeated.")],
     only: Only = "",
 ) -> None:
-    """Sign every waiting role that a keyholder holds, after showing what the change says."""
+    """Show what waits, ask, and sign every role that this keyholder holds."""
     session = sessions.of(ctx)
-    repos = session.wiring.repositories
-    shown: set[tuple[str, tuple[str, ...]]] = set()
-
-    def show(name: Repository, words: tuple[str, ...]) -> None:
-        if (name, words) not in shown:
-            shown.add((name, words))
-            tell(session, name, words)
-            session.ask(f"sign this change of the {name} repository")
-
+    repos, show = session.wiring.repositories, reviewer(session)
     signed = [i for k in keys for i in repos.sign(k, sessions.now(), repository(only), show)]
-    print_latest(session, signed)
+    print_signed(session, signed, "ota repo publish")
 
 
 @app.command(epilog="Example: ota repo export root-2.json")
@@ -84,7 +74,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="To be carried to another machine.")],
     only: Only = "",
 ) -> None:
-    """Write all waiting changes, with their signatures, to one file; nothing secret is in it."""
+    """Write what waits, with its signatures, to one file; nothing secret is in it."""
     from signing import durable  # noqa: PLC0415 - `ota --help` stays quick
 
     session = sessions.of(ctx)
@@ -100,10 +90,17 @@ def import_(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="From ota repo export, here or elsewhere.")],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Let go of what waits here: it is done with.")
+        bool,
+        typer.Option(
+            "--replace", help="Drop what waits here first, such as what was published since."
+        ),
     ] = False,
 ) -> None:
-    """Take changes, or signatures for those that wait here, from a file; all of it or nothing."""
+    """Take what an export holds: changes, or signatures for those that wait here.
+
+    All of it or nothing. Nothing in the file is believed: what it says is read anew from the
+    bytes to be signed.
+    """
     from ota.errors import NotFound  # noqa: PLC0415 - `ota --help` stays quick
     from signing import durable  # noqa: PLC0415 - the same
     from signing.changes import bundle  # noqa: PLC0415 - the same

@@ -10,9 +10,9 @@ import typer
 from ota.cli import session as sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from ota.repositories.repo import Signed
+    from ota.repositories.repo import Show, Signed
     from signing.changes.ceremony import Pending, Repository
 
 app = typer.Typer(
@@ -21,26 +21,64 @@ app = typer.Typer(
 
 Only = Annotated[str, typer.Option("--only", help="image or director; both without it.")]
 SIGNED = ("repository", "roles", "missing")
+OTHERS = "ota repo export FILE, for who must sign too; or ota repo sign --key NAME here"
 
 
-def print_signed(session: sessions.Session, signed: Iterable[Signed]) -> None:
-    """What was signed, and on stderr what the change says."""
-    latest = {item.repository: item for item in signed}
-    for item in latest.values():
-        tell(session, item.repository, item.summary)
-    print_latest(session, latest.values())
+def reviewer(session: sessions.Session) -> Show:
+    """Shows a signer what each change says, once, before it is signed; at a terminal it asks."""
+    shown: set[tuple[str, tuple[str, ...]]] = set()
+
+    def show(name: Repository, words: tuple[str, ...]) -> None:
+        if (name, words) not in shown:
+            shown.add((name, words))
+            tell(session, name, words)
+            session.ask(f"sign this change of the {name} repository")
+
+    return show
 
 
-def print_latest(session: sessions.Session, signed: Iterable[Signed]) -> None:
-    """What was signed last in each repository, and what it still lacks."""
-    latest = {item.repository: item for item in signed}
+def print_signed(session: sessions.Session, signed: Iterable[Signed], publish: str) -> None:
+    """What was signed last in each repository, what it still lacks, and what comes next.
+
+    ``publish`` is the command that publishes it, "" once it is published.
+    """
+    latest = {item.repository: item for item in signed}.values()
+    table = session.output == sessions.Format.table
     session.rows(
         [
-            {"repository": s.repository, "roles": s.roles, "missing": s.missing}
-            for s in latest.values()
+            {
+                "repository": item.repository,
+                "roles": list(_folded(dict.fromkeys(item.roles, ""))) if table else item.roles,
+                "missing": lacking(item.missing) if table else item.missing,
+            }
+            for item in latest
         ],
         SIGNED,
     )
+    if any(item.missing for item in latest):
+        session.say(f"next: {OTHERS}")
+    elif publish:
+        session.say(f"next: {publish}")
+
+
+def lacking(missing: Mapping[str, str]) -> list[str]:
+    """``root 1 of 2 signed``, a line's worth; all bins of a component are one item."""
+    return [f"{name} {text} signed" for name, text in _folded(missing).items()]
+
+
+def _folded(roles: Mapping[str, str]) -> dict[str, str]:
+    """Roles with their words; bins of one component that say the same become ``16 bins of app``."""
+    from signing import bins  # noqa: PLC0415 - `ota --help` stays quick
+
+    found: dict[str, str] = {}
+    several: dict[tuple[str, str], int] = {}
+    for name, text in roles.items():
+        if bins.is_bin(name):
+            key = (bins.component_of(name), text)
+            several[key] = several.get(key, 0) + 1
+        else:
+            found[name] = text
+    return found | {f"{n} bins of {name}": text for (name, text), n in several.items()}
 
 
 def tell(session: sessions.Session, name: str, words: Iterable[str]) -> None:
@@ -65,14 +103,16 @@ def print_waiting(session: sessions.Session) -> None:
     from ota.repositories import repostatus  # noqa: PLC0415 - `ota --help` stays quick
 
     found = repostatus.pending(session.wiring.repositories)
-    session.rows(
-        [
-            {"repository": p.repository, "role": role, "missing": text}
-            for p in found
-            for role, text in p.missing.items()
-        ],
-        ("repository", "role", "missing"),
-    )
+    table = session.output == sessions.Format.table
+    rows = [
+        {"repository": p.repository, "role": role, "missing": text}
+        for p in found
+        for role, text in (_folded(p.missing) if table else p.missing).items()
+    ]
+    if rows or not table:
+        session.rows(rows, ("repository", "role", "missing"))
+    if found and not rows:
+        session.say("everything is signed; next: ota repo publish")
 
 
 def ended(session: sessions.Session) -> list[str]:

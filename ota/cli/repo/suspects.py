@@ -21,9 +21,10 @@ def suspects(
         bool, typer.Option("--yank", help="Take them off, in the waiting change.")
     ] = False,
 ) -> None:
-    """List what nothing signed before the theft vouches for, and devices that have it, or ran it.
+    """After a keyholder's key was stolen: what it may have listed, and who has it, or ran it.
 
-    Replace the keyholder in repo-metadata/ and run ota repo change: one sitting signs both.
+    Lists what nothing signed before the theft vouches for, and the devices that have it. Replace
+    the keyholder in repo-metadata/ and run ota repo change: one sitting signs both.
     """
     from ota.repositories import compromised  # noqa: PLC0415 - `ota --help` stays quick
     from signing import strict  # noqa: PLC0415 - the same

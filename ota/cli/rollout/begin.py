@@ -49,10 +49,19 @@ def _show(session: Session, described: dict[str, Any]) -> None:
     if session.output == sessions.Format.table:
         keep = ("limits", "supersedes", "clear_denials")
         described = {k: v for k, v in described.items() if k not in keep or v}
-        described["waves"] = [
-            {k: v for k, v in wave.items() if k != "gate"} for wave in described["waves"]
-        ]
+        described["waves"] = [_wave(wave) for wave in described["waves"]]
+        described["limits"] = {
+            k: inputs.spoken(v) if k == "order_lifetime" else v
+            for k, v in described["limits"].items()
+            if v
+        }
     session.details(described)
+
+
+def _wave(wave: dict[str, Any]) -> dict[str, Any]:
+    """One wave for people: times as they are written, the gate left out."""
+    times = {name: inputs.spoken(wave[name]) for name in ("soak", "deadline")}
+    return {k: v for k, v in wave.items() if k != "gate"} | times
 
 
 @app.command(epilog="Example: ota rollout approve plan.json --key approver")

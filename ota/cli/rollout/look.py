@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +72,8 @@ def _show(session: Session, found: dict[str, Any]) -> None:
         found = {k: v for k, v in found.items() if k in _KEPT or v not in (0, "", [], {})}
         found["wave"] = f"{min(found['wave'] + 1, len(found['waves']))} of {len(found['waves'])}"
         found["waves"] = [_wave(wave) for wave in found["waves"]]
+        age = found["last_step_age"]
+        found["last_step_age"] = "never stepped" if age is None else inputs.spoken(age)
     session.details(found)
 
 
@@ -99,6 +102,15 @@ def history(ctx: typer.Context, rollout: Rollout) -> None:
 
 
 def _short(body: dict[str, Any]) -> str:
-    words = [f"{key}={value}" for key, value in body.items()]
+    words = [f"{key}={_said(value)}" for key, value in body.items() if value not in ([], {}, "")]
     text = " ".join(words)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _said(value: Any) -> str:
+    """A value of the journal in words: lists and yes or no as tables show them."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)
