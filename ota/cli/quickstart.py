@@ -57,7 +57,18 @@ def quickstart(
     session.details(result)
     if wrong:
         raise DemoFailed(f"{len(wrong)} things went differently: {'; '.join(wrong[:5])}")
-    session.say(f"next: ota -C {result['workspace']} rollout list")
+    session.say(
+        f"all of it went as it must; next: {_program()} -C {result['workspace']} fleet list"
+    )
+
+
+def _program() -> str:
+    """How this program is called again from where a person stands."""
+    import shutil  # noqa: PLC0415 - `ota --help` stays quick
+
+    called = Path(sys.argv[0])
+    away = called.name == "ota" and called.is_file() and shutil.which("ota") is None
+    return str(called.absolute()) if away else "ota"
 
 
 class _Lines:

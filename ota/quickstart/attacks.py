@@ -32,6 +32,16 @@ EXPECTED = {
     "wrong-hardware-by-director-key-thief": "hardware-mismatch",
     "forged-report": "statement-signature",
 }
+TOLD = {
+    "image-bytes-changed": "one byte of a release is changed in the store, and it is rolled out",
+    "older-metadata-replayed": "a device is shown again what it was to run one rollout ago",
+    "order-copied-to-another-device": "a courier hands one device's order to another",
+    "another-devices-director-metadata": "a device is served its neighbour's orders, honestly signed",
+    "wrong-hardware-by-director-key-thief": "a thief of the director's key orders a release that is "
+    "for other hardware",
+    "forged-report": "somebody reports for a device, with a key of their own",
+}
+"""What happens, for a person who follows the demo."""
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 from ota.errors import OtaError
 from ota.quickstart import program
-from ota.quickstart.attacks import EXPECTED, Attack, Attacker
+from ota.quickstart.attacks import EXPECTED, TOLD, Attack, Attacker
 from ota.quickstart.devices import HARDWARE, Devices
 from ota.quickstart.stage import Stage, now
 from ota.repositories.release import Build
+from signing.refusals import REFUSALS
 
 LEAST = 10
 WAVES: tuple[dict[str, Any], ...] = (
@@ -60,14 +61,14 @@ class Demo:
         began = time.monotonic()
         attacks: list[Attack] = []
         with self._stage as stage:
-            self._show.say(f"workspace {stage.folder}: keys and both repositories made")
+            self._show.say(f"a workspace with keys and two signed repositories: {stage.folder}")
             devices = Devices(stage, self._ids)
             devices.provision(self._provisioned)
             with devices:
-                self._show.say(f"{len(self._ids)} agents run, store at {stage.url}")
+                self._show.say(f"{len(self._ids)} agents run; their store is {stage.url}")
                 attacker = self._releases(devices)
                 attacks = self._attacks(devices, attacker)
-                self._honest("all-4", "4.0.0", devices)
+                self._honest("all-4", "4.0.0", devices, " (one has it already, from attack 3)")
         return {
             "devices": len(self._ids),
             "rollouts": [summary(status) for status in self._rollouts],
@@ -79,7 +80,7 @@ class Demo:
 
     def _provisioned(self, done: int) -> None:
         if done == len(self._ids):
-            self._show.say(f"{done} devices provisioned, each with a key of its own")
+            self._show.say(f"{done} devices provisioned: each has a key of its own and both roots")
 
     # -- acts --------------------------------------------------------------------------------------
     def _releases(self, devices: Devices) -> Attacker:
@@ -87,46 +88,54 @@ class Demo:
         self._honest("all-1", "1.0.0", devices)
         attacker = Attacker(self._stage, devices, self._show.step)
         self._honest("all-2", "2.0.0", devices)
-        self._show.say("3.0.0: its health check fails on every device")
+        self._show.say("\n3.0.0, whose health check fails: the first wave must go back by itself")
         status = self._roll_out("all-3", "3.0.0")
         self._expect(status["state"] == "ROLLED_BACK", f"3.0.0 ended {status['state']}")
         canary = status["waves"][0]
         untouched = all(w["state"] == "waiting" for w in status["waves"][1:])
         self._expect(canary["reverted"] > 0 and untouched, "3.0.0 went past its canary")
-        self._runs(devices, "2.0.0", self._ids)
+        if self._runs(devices, "2.0.0", self._ids):
+            back = canary["reverted"]
+            rest = len(self._ids) - back
+            self._show.say(f"  {back} devices went back to 2.0.0; the other {rest} never ran it")
         return attacker
 
     def _attacks(self, devices: Devices, attacker: Attacker) -> list[Attack]:
         self._publish("4.0.0")
         foreign = f"app/app-4.0.0-{_OTHER_HARDWARE}.tar.gz"
         self._stage.publish(self._build("4.0.0", _OTHER_HARDWARE, foreign))
-        self._show.say("attacks, by editing the store and the spool:")
+        self._show.say("\nsix attacks, from outside: by editing the store and the orders' folders")
         (release,) = self._stage.wiring.releases.resolve("app/app-4.0.0.tar.gz", now())
         path, sha256 = release.path, release.sha256
         one, two, three, four, five, donor = self._ids[:6]
-        plans: tuple[Callable[[], Attack], ...] = (
-            lambda: attacker.change_image(one, path, path, sha256),
-            lambda: attacker.replay(two),
-            lambda: attacker.copy_order(three, donor, path),
-            lambda: attacker.foreign_director(self._ids[6:]),
-            lambda: attacker.wrong_hardware(four, foreign),
-            lambda: attacker.forge_report(five),
-        )
+        plans: dict[str, Callable[[], Attack]] = {
+            "image-bytes-changed": lambda: attacker.change_image(one, path, path, sha256),
+            "older-metadata-replayed": lambda: attacker.replay(two),
+            "order-copied-to-another-device": lambda: attacker.copy_order(three, donor, path),
+            "another-devices-director-metadata": lambda: attacker.foreign_director(self._ids[6:]),
+            "wrong-hardware-by-director-key-thief": lambda: attacker.wrong_hardware(four, foreign),
+            "forged-report": lambda: attacker.forge_report(five),
+        }
         found = []
-        for attack in plans:
+        for number, (name, attack) in enumerate(plans.items(), 1):
+            self._show.say(f"{number}. {TOLD[name]}")
             result = attack()
-            right = result.refused and result.code == EXPECTED[result.name]
-            self._expect(right, f"{result.name} was answered by {result.code or 'nothing'}")
-            self._show.say(f"  {result.name}: refused by {result.victim}, {result.code}")
+            right = result.refused and result.code == EXPECTED[name]
+            self._expect(right, f"{name} was answered by {result.code or 'nothing'}")
+            if right:
+                who = "the operator's side" if name == "forged-report" else result.victim
+                cause = REFUSALS[result.code].cause
+                self._show.say(f"   refused by {who}: {result.code} ({cause})")
             found.append(result)
         self._runs(devices, "2.0.0", [d for d in self._ids if d != donor])
         return found
 
-    def _honest(self, slug: str, version: str, devices: Devices) -> None:
-        self._show.say(f"{version} to all, in {len(WAVES)} waves")
+    def _honest(self, slug: str, version: str, devices: Devices, more: str = "") -> None:
+        self._show.say(f"\n{version} to all, in waves: 3 devices, half of all, the rest{more}")
         status = self._roll_out(slug, f"app/app-{version}.tar.gz")
         self._expect(status["state"] == "COMPLETED", f"{version} ended {status['state']}")
-        self._runs(devices, version, self._ids)
+        if self._runs(devices, version, self._ids):
+            self._show.say(f"  {len(self._ids)} devices run {version}")
 
     # -- means -------------------------------------------------------------------------------------
     def _publish(self, *versions: str) -> None:
@@ -145,8 +154,9 @@ class Demo:
         self._rollouts.append(status)
         return status
 
-    def _runs(self, devices: Devices, version: str, ids: Sequence[str]) -> None:
-        """What devices have installed, and what their running programs answer."""
+    def _runs(self, devices: Devices, version: str, ids: Sequence[str]) -> bool:
+        """Whether devices have installed it and their running programs answer with it."""
+        before = len(self._wrong)
         for device in ids:
             installed, answers = devices.installed(device), devices.answers(device)
             self._expect(
@@ -154,6 +164,7 @@ class Demo:
                 f"{device} has {installed or 'nothing'} and runs {answers or 'nothing'}, "
                 f"not {version}",
             )
+        return len(self._wrong) == before
 
     def _expect(self, true: bool, otherwise: str) -> None:
         if not true:
