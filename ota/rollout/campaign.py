@@ -11,12 +11,14 @@ the errors: ``NeedsHuman`` 6, ``Busy`` 7; ``drive.run`` adds ``StoppedByGate`` 5
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from ota.errors import Misuse, NeedsHuman, Refusal
 from ota.rollout import lock, tidying, view
+from ota.rollout.case import Case
 from ota.rollout.engine import Engine, Step
 from ota.rollout.observe import Observed, open_logs
 from ota.rollout.opening import Opening
@@ -25,20 +27,27 @@ from ota.rollout.states import CLOSED
 from ota.rollout.tidying import Tidied
 from signing.receipt import Receipt
 
+PATIENCE = 60.0
+"""Seconds; a step of a large fleet takes a few."""
+
 
 class Campaign:
-    """Rollouts of one workspace. ``lock_path`` keeps two engines of it apart."""
+    """Rollouts of one workspace. ``lock_path`` keeps two engines of it apart.
 
-    def __init__(self, engine: Engine, lock_path: Path) -> None:
+    Whoever starts, stops or runs a rollout waits up to ``patience`` seconds for the step at hand.
+    """
+
+    def __init__(self, engine: Engine, lock_path: Path, patience: float = PATIENCE) -> None:
         self._engine = engine
         self._records: Records = engine.records
         self._opening = Opening(engine)
         self._lock = lock_path
+        self._patience = patience
 
     # -- beginning -------------------------------------------------------------------------------
     def approve(self, plan: bytes, approval: bytes, now: datetime) -> dict[str, Any]:
         """Add an approval; see :meth:`ota.rollout.opening.Opening.approve`."""
-        with lock.held(self._lock):
+        with self._held():
             return self._opening.approve(plan, approval, now)
 
     def start(self, plan: bytes, approvals: Iterable[bytes], now: datetime) -> dict[str, Any]:
@@ -46,7 +55,7 @@ class Campaign:
 
         Open rollouts that it supersedes are aborted first. Returns the status.
         """
-        with lock.held(self._lock):
+        with self._held():
             ready = self._opening.check(plan, approvals, now)
             for name in self._opening.superseded(ready.plan):
                 self._abort(name, now, f"superseded by {ready.plan.rollout}")
@@ -54,9 +63,9 @@ class Campaign:
             return self._status(ready.plan.rollout, now)
 
     # -- moving ----------------------------------------------------------------------------------
-    def step(self, rollout: str, now: datetime) -> Step:
-        """One step of one rollout."""
-        with lock.held(self._lock):
+    def step(self, rollout: str, now: datetime, *, patient: bool = False) -> Step:
+        """One step of one rollout; ``Busy`` while another is at work, unless ``patient``."""
+        with lock.held(self._lock, self._patience if patient else 0.0):
             return self._engine.step(rollout, now)
 
     def observe(self, now: datetime) -> Observed:
@@ -72,15 +81,17 @@ class Campaign:
     # -- stopping --------------------------------------------------------------------------------
     def pause(self, rollout: str, now: datetime, *, keep: bool = False) -> Step:
         """Stop ordering and withdraw what is not activated; ``keep`` leaves assignments."""
-        with lock.held(self._lock):
+        with self._held():
             return self._pause(rollout, now, keep=keep)
 
     def pause_all(self, now: datetime, *, keep: bool = False) -> list[Step]:
         """Pause every running rollout."""
-        with lock.held(self._lock):
+        with self._held():
             logs = open_logs(self._records, skip_broken=True)
-            running = [g.view.rollout for g in logs if _runs(g)]
-            return [self._pause(name, now, keep=keep) for name in running]
+            running = [g for g in logs if _runs(g)]
+            for log in running:  # all of them are stopped before any courier is asked
+                log.add("paused", _paused(keep=keep), now)
+            return [self._engine.step(log.view.rollout, now) for log in running]
 
     def resume(self, rollout: str, now: datetime) -> dict[str, Any]:
         """Go on after a pause or a HOLD; what was withdrawn is ordered again.
@@ -89,7 +100,7 @@ class Campaign:
         leave the gate's counts and get no further orders. ``Misuse`` after a
         way back: the release is not sent out again, plan anew.
         """
-        with lock.held(self._lock):
+        with self._held():
             case = self._engine.case(rollout, now)
             case.view.check("resumed")
             if case.view.back:
@@ -113,7 +124,7 @@ class Campaign:
         reason: str = "aborted by an operator",
     ) -> Step:
         """End it: ``leave`` what was committed, or take it back as ``rollback`` does."""
-        with lock.held(self._lock):
+        with self._held():
             if mode == "rollback":
                 return self._rollback(rollout, now, partial=partial)
             return self._abort(rollout, now, reason)
@@ -124,12 +135,17 @@ class Campaign:
         Plans first: when some can not go back, raises ``NeedsHuman`` (code ``partial``) naming
         them, unless ``partial``.
         """
-        with lock.held(self._lock):
+        with self._held():
             return self._rollback(rollout, now, partial=partial)
 
     def way_back(self, rollout: str, now: datetime) -> dict[str, Any]:
-        """Who could go back now: ``eligible``, ``blocked`` and ``unknown``, without moving."""
-        way = self._engine.back.way_back(self._engine.case(rollout, now))
+        """Who could go back now: ``eligible``, ``blocked`` and ``unknown``, without moving.
+
+        Raises as :meth:`rollback` would, but for those who can not.
+        """
+        case = self._engine.case(rollout, now)
+        _refuse_no_way_back(case)
+        way = self._engine.back.way_back(case)
         return {
             "eligible": [row.device for row in way.eligible],
             "blocked": dict(way.blocked),
@@ -192,32 +208,33 @@ class Campaign:
                 found.setdefault(origin.path, []).append(reason)
         return found
 
+    def _held(self) -> AbstractContextManager[None]:
+        return lock.held(self._lock, self._patience)
+
     # -- inside the lock -------------------------------------------------------------------------
     def _status(self, rollout: str, now: datetime) -> dict[str, Any]:
         return view.describe(self._engine.case(rollout, now), self._records.touched(rollout))
 
     def _pause(self, rollout: str, now: datetime, *, keep: bool) -> Step:
-        return self._stop(rollout, "paused", {"keep": keep, "reasons": ["paused"]}, now)
+        return self._stop(rollout, "paused", _paused(keep=keep), now)
 
     def _abort(self, rollout: str, now: datetime, reason: str) -> Step:
         return self._stop(rollout, "aborted", {"reasons": [reason]}, now)
 
     def _stop(self, rollout: str, kind: str, body: Mapping[str, Any], now: datetime) -> Step:
-        """Record the intent; the step reads what has been reported, then withdraws the rest."""
-        Log.open(self._records, rollout).add(kind, body, now)
+        """Record the intent; the step reads what has been reported, then withdraws the rest.
+
+        Repeated after it was killed, an abort goes on.
+        """
+        log = Log.open(self._records, rollout)
+        if not (kind == "aborted" and log.view.state == "ABORTED"):
+            log.add(kind, body, now)
         return self._engine.step(rollout, now)
 
     def _rollback(self, rollout: str, now: datetime, *, partial: bool) -> Step:
         observed = self._engine.observe(now)
         case = self._engine.case(rollout, now)
-        case.view.check("rolling-back")
-        if case.plan.playbook is not None:
-            raise Misuse(
-                f"{case.plan.playbook.target.short} was run; running it has no way back",
-                code="no-way-back",
-                subject=rollout,
-                remedy=f"ota rollout abort {rollout} --leave, or run another playbook",
-            )
+        _refuse_no_way_back(case)
         way = self._engine.back.way_back(case)
         if not way.complete and not partial:
             names = ", ".join([*way.blocked, *way.unknown][:10])
@@ -242,6 +259,23 @@ class Campaign:
             if log.view.state not in CLOSED or self._engine.case(name, now).to_withdraw():
                 found.append(name)
         return found
+
+
+def _paused(*, keep: bool) -> dict[str, Any]:
+    return {"keep": keep, "reasons": ["paused"]}
+
+
+def _refuse_no_way_back(case: Case) -> None:
+    """``Misuse`` for a state, or a plan, from which nothing is taken back."""
+    rollout = case.view.rollout
+    case.view.check("rolling-back")
+    if case.plan.playbook is not None:
+        raise Misuse(
+            f"{case.plan.playbook.target.short} was run; running it has no way back",
+            code="no-way-back",
+            subject=rollout,
+            remedy=f"ota rollout abort {rollout} --leave, or run another playbook",
+        )
 
 
 def _runs(log: Log) -> bool:

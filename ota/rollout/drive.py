@@ -18,11 +18,12 @@ from ota.errors import NeedsHuman, StillRunning, StoppedByGate
 from ota.ports import Clock
 from ota.rollout.campaign import Campaign
 from ota.rollout.engine import Step
-from ota.rollout.states import State, next_command
+from ota.rollout.states import State
 
 Until = Literal["wave", "done"]
 Progress = Callable[[Step, dict[str, Any]], None]
 
+_WHY: Final = {"DRAFT": "its approvals are missing", "APPROVED": "it was not started"}
 _MOVING: Final = frozenset({"RUNNING", "ROLLING_BACK"})
 
 
@@ -41,7 +42,7 @@ def run(
     began = clock()
     before = campaign.status(rollout, began)
     while True:
-        step = campaign.step(rollout, clock())
+        step = campaign.step(rollout, clock(), patient=True)
         status = campaign.status(rollout, clock())
         if progress is not None:
             progress(step, status)
@@ -61,9 +62,8 @@ def run(
 def _ended(rollout: str, step: Step, status: dict[str, Any], was: State) -> dict[str, Any]:
     if step.state == "COMPLETED" or (step.state == "ROLLED_BACK" and not status["by_gate"]):
         return status
-    why = "; ".join(step.reasons) or "no reason given"
+    why = "; ".join(step.reasons) or _WHY.get(step.state, "no reason given")
     message = f"{rollout} is {step.state}: {why}"
-    remedy = next_command(step.state).replace("ROLLOUT", rollout)
     by_gate = status["by_gate"] and (was in _MOVING or step.state == "ROLLED_BACK")
     error = StoppedByGate if by_gate else NeedsHuman
-    raise error(message, subject=rollout, remedy=remedy)
+    raise error(message, subject=rollout, remedy=status["next"])

@@ -50,6 +50,8 @@ def warnings(plan: Plan) -> list[str]:
         for name, why in (("closed", "a security fix"), ("unknown", "what they run is not listed"))
         if back[name]
     ]
+    if plan.playbook is not None:
+        found.append("running a playbook has no way back: a wave that fails is held for a person")
     found += [f"wave {wave.name!r} has no device" for wave in plan.waves if not wave.devices]
     return found + _loose_groups(plan)
 

@@ -71,7 +71,7 @@ class RolloutView:
     def check(self, kind: str) -> None:
         """Raise ``Misuse`` if an event of this kind would be illegal now; change nothing."""
         if kind in TRIGGERS:
-            move(self.state, kind)
+            move(self.state, kind, self.rollout)
         elif kind not in _FACTS:
             raise Misuse(f"no such event: {kind}", subject=self.rollout)
 

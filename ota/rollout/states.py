@@ -46,6 +46,7 @@ MOVES: Final[dict[tuple[State, str], State]] = {
     ("DRAFT", "approved"): "APPROVED",
     ("APPROVED", "started"): "RUNNING",
     ("RUNNING", "paused"): "PAUSED",
+    ("PAUSED", "paused"): "PAUSED",
     ("PAUSED", "resumed"): "RUNNING",
     ("RUNNING", "held"): "HELD",
     ("HELD", "resumed"): "RUNNING",
@@ -64,7 +65,7 @@ _NEXT: Final[dict[State, str]] = {
     "APPROVED": "ota rollout start PLAN",
     "RUNNING": "ota rollout run ROLLOUT",
     "PAUSED": "ota rollout resume ROLLOUT",
-    "HELD": "ota rollout status ROLLOUT, then resume, rollback or abort",
+    "HELD": "ota rollout status ROLLOUT, then ota rollout resume, rollback or abort",
     "ROLLING_BACK": "ota rollout run ROLLOUT",
     "ROLLED_BACK": "ota rollout history ROLLOUT, then plan again",
     "COMPLETED": "ota rollout plan SPEC --out plan.json",
@@ -72,22 +73,42 @@ _NEXT: Final[dict[State, str]] = {
 }
 
 
-def move(state: State, trigger: str) -> State:
+_HELD_PLAYBOOK: Final = (
+    "ota playbook status ROLLOUT, then ota rollout resume ROLLOUT (leaves out what failed), "
+    "or ota rollout abort ROLLOUT --leave"
+)
+_HELD_BACK: Final = "ota rollout rollback ROLLOUT --partial, or ota rollout abort ROLLOUT --leave"
+_STOPPING: Final = frozenset({"paused", "rolling-back"})
+_WORDS: Final = {"rolling-back": "taken back"}
+
+
+def move(state: State, trigger: str, rollout: str = "") -> State:
     """The state after ``trigger``; ``Misuse`` (code ``illegal-move``) if there is none."""
     after = MOVES.get((state, trigger))
-    if after is None:
-        raise Misuse(
-            f"a rollout that is {state} can not be {trigger}",
-            code="illegal-move",
-            subject=state,
-            remedy=next_command(state),
-        )
-    return after
+    if after is not None:
+        return after
+    remedy = next_command(state, rollout)
+    if trigger in _STOPPING and state in {"DRAFT", "APPROVED"}:
+        remedy = f"nothing was sent out; ota rollout abort {rollout or 'ROLLOUT'} --leave"
+    raise Misuse(
+        f"{rollout or 'a rollout'} is {state} and can not be {_WORDS.get(trigger, trigger)}",
+        code="illegal-move",
+        subject=rollout or state,
+        remedy=remedy,
+    )
 
 
-def next_command(state: State) -> str:
-    """What a person in front of this state would type next."""
-    return _NEXT.get(state, "ota rollout list")
+def next_command(
+    state: State, rollout: str = "", *, playbook: bool = False, back: bool = False
+) -> str:
+    """What a person in front of this state would type next.
+
+    A playbook's rollout has no way back, and one on its way ``back`` no way forward.
+    """
+    text = _NEXT.get(state, "ota rollout list")
+    if state == "HELD" and (playbook or back):
+        text = _HELD_BACK if back else _HELD_PLAYBOOK
+    return text.replace("ROLLOUT", rollout) if rollout else text
 
 
 def mermaid() -> str:

@@ -124,6 +124,36 @@ def test_a_failure_holds_and_the_failed_ones_are_tried_again(
     assert mark(plant) == "xxy"
 
 
+def test_a_held_one_says_what_can_be_done(plant: Plant, capsys: pytest.CaptureFixture[str]) -> None:
+    """No way back, said before it is approved, while it is held, and by whoever asks for one."""
+    (plant.folder / "floor" / "broken").touch()
+    data = playbooks.plan(plant, NAME, {"word": "x"}, WAVES)
+    path = plant.folder / "plan.json"
+    path.write_bytes(data)
+    code, out, _ = ota(plant, capsys, "rollout", "show", str(path), "-o", "json")
+    warned = [w for w in json.loads(out)["warnings"] if "no way back" in w]
+    assert (code, len(warned)) == (0, 1)
+    started = plant.wiring.campaign.start(data, [plant.approve(data)], plant.now())
+    rollout = str(started["rollout"])
+    assert plant.drive(rollout)["state"] == "HELD"
+    code, out, _ = ota(plant, capsys, "rollout", "status", rollout, "-o", "json")
+    status = json.loads(out)
+    assert (code, status["way_back"]) == (0, "none: what was run was run")
+    first, second, third = status["next"].replace(", or ", ", then ").split(", then ")
+    assert ota(plant, capsys, *first.split()[1:])[0] == 0
+    assert second.startswith(f"ota rollout resume {rollout} (")
+    code, _, err = ota(plant, capsys, "rollout", "run", rollout)
+    assert (code, f"next: {status['next']}\n" in err) == (6, True)
+    for words in (("rollback", rollout, "--dry-run"), ("rollback", rollout, "--yes"),
+                  ("abort", rollout, "--rollback", "--yes")):  # fmt: skip
+        code, out, err = ota(plant, capsys, "rollout", *words)
+        assert (code, out, "code: no-way-back\n" in err) == (2, "", True)
+        assert f"next: ota rollout abort {rollout} --leave" in err
+    assert plant.status(rollout)["state"] == "HELD"
+    assert ota(plant, capsys, *third.split()[1:], "--yes")[0] == 0
+    assert plant.status(rollout)["state"] == "ABORTED"
+
+
 def test_pause_withdraws_what_has_not_begun(plant: Plant) -> None:
     """A device that has not looked yet finds nothing; resumed, it runs it."""
     rollout = playbooks.start(plant, NAME, {"word": "x"})

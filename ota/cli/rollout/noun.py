@@ -37,8 +37,10 @@ def only(session: Session, rollout: str) -> str:
     if rollout:
         return rollout
     names = session.wiring.open_rollouts()
-    if len(names) != 1:
-        shown = ", ".join(names[:5]) or "none"
+    if not names:
+        raise Misuse("no rollout is open", subject="ROLLOUT", remedy="ota rollout list")
+    if len(names) > 1:
+        shown = ", ".join(names[:5]) + (", ..." if names[5:] else "")
         raise Misuse(
             f"which rollout? {len(names)} are open: {shown}",
             subject="ROLLOUT",

@@ -73,7 +73,10 @@ def rollback(
     session = sessions.of(ctx)
     campaign = session.wiring.campaign
     if dry_run:
-        session.details(campaign.way_back(rollout, sessions.now()))
+        found = campaign.way_back(rollout, sessions.now())
+        session.details(found)
+        counts = [f"{len(found[name])} {name}" for name in ("eligible", "blocked", "unknown")]
+        session.say(f"{rollout}: {', '.join(counts)}; nobody was sent back")
         return
     session.confirm(f"{rollout}: devices will be sent back")
     session.wiring.unlock_director()
