@@ -73,7 +73,7 @@ CONFIG = {
     "feed.fallback": "what to try, in this order, where `port` does not work",
     "feed.https_port": "of the Jobs service over HTTPS; on 443 with AWS's ALPN name",
     "feed.poll": "between questions over HTTPS",
-    "feed.timeout": "of one question to the broker",
+    "feed.timeout": "of one question to the broker, and of opening a connection, handshake and all",
     "feed.keepalive": "of the MQTT connection",
     "feed.start_jitter": "random share of it before the first connection of `run`",
     "aws.region": "`s3://` only, like all of `[aws]`: the bucket's region",

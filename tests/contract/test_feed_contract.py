@@ -1,4 +1,4 @@
-"""What every feed promises, on every feed: a folder, MQTT, MQTT with its key on a token, HTTPS."""
+"""What every feed promises, on every feed: a folder, MQTT and HTTPS, each with its key on a token too."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from simulators.feed_sides import (
     MqttSide,
     Side,
     SpoolSide,
+    TokenHttpsSide,
     TokenSide,
     closing,
     hasten,
@@ -37,7 +38,7 @@ def hint(**changes: object) -> bytes:
     return json.dumps(body | changes).encode()
 
 
-@pytest.fixture(params=["spool", "mqtt", "token", "https"])
+@pytest.fixture(params=["spool", "mqtt", "token", "https", "https-token"])
 def side(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Side]:
@@ -47,8 +48,9 @@ def side(
             made: Side = SpoolSide(tmp_path)
         else:
             broker: Broker = request.getfixturevalue("broker")
-            if request.param == "https":
-                made = HttpsSide(broker.authority, stack)
+            if "https" in request.param:
+                over = HttpsSide if request.param == "https" else TokenHttpsSide
+                made = over(broker.authority, stack)
             else:
                 kind = {"mqtt": MqttSide, "token": TokenSide}[request.param]
                 made = kind(broker, request.getfixturevalue("service"))

@@ -140,22 +140,29 @@ class MqttSide(Side):
         self.service.again()
 
 
+def on_token(authority: Authority, name: str) -> tuple[Issued, dict[str, str]]:
+    """A certificate for a key on a new token, and the options that name it."""
+    token = softhsm.new_token()
+    token.make("ecdsa-p256", 1)
+    source = HsmSource(f"1?label={token.label}", lambda: b"1234", token.env)
+    public: Any = load_pem_public_key(source.public().keyval["public"].encode())
+    thing = authority.issue(name, public=public)
+    pin = thing.certificate.with_suffix(".pin")
+    pin.touch(mode=0o600)
+    pin.write_text("1234\n")
+    uri = f"hsm:ecdsa-p256?label={token.label}&module={softhsm.module()}"
+    return thing, {"key": uri, "pin": f"file:{pin}"}
+
+
 class TokenSide(MqttSide):
     """The same, with the TLS key on a PKCS#11 token."""
 
     def _issue(self) -> Issued:
-        self._token = softhsm.new_token()
-        self._token.make("ecdsa-p256", 1)
-        source = HsmSource(f"1?label={self._token.label}", lambda: b"1234", self._token.env)
-        public: Any = load_pem_public_key(source.public().keyval["public"].encode())
-        return self.broker.authority.issue(self.device, public=public)
+        thing, self._key = on_token(self.broker.authority, self.device)
+        return thing
 
     def _options(self) -> IotJobsOptions:
-        pin = self.thing.certificate.with_suffix(".pin")
-        pin.touch(mode=0o600)
-        pin.write_text("1234\n")
-        uri = f"hsm:ecdsa-p256?label={self._token.label}&module={softhsm.module()}"
-        return self.broker.options(self.thing, key=uri, pin=f"file:{pin}")
+        return self.broker.options(self.thing, **self._key)
 
 
 class HttpsSide(Side):
@@ -166,8 +173,12 @@ class HttpsSide(Side):
         self.jobs = Jobs()
         self.endpoint = stack.enter_context(jobs_https.serving(authority, self.jobs))
         self._authority = authority
-        self._thing = authority.issue(self.device)
+        self._thing, self._key = self._issue()
         self.options: IotJobsOptions = self.broker_options()
+
+    def _issue(self) -> tuple[Issued, dict[str, str]]:
+        thing = self._authority.issue(self.device)
+        return thing, {"key": str(thing.key)}
 
     def broker_options(self, **changes: Any) -> IotJobsOptions:
         """Its options, with changes."""
@@ -177,11 +188,11 @@ class HttpsSide(Side):
             "https_port": self.endpoint.port,
             "fallback": ("https",),
             "certificate": str(self._thing.certificate),
-            "key": str(self._thing.key),
             "ca": str(self._authority.ca),
             "start_jitter": 0.0,
             "timeout": 5.0,
             "poll": 0.2,
+            **self._key,
         }
         return IotJobsOptions(**(words | changes))
 
@@ -200,6 +211,13 @@ class HttpsSide(Side):
     def up(self) -> None:
         """It answers again."""
         self.endpoint.hang_up.clear()
+
+
+class TokenHttpsSide(HttpsSide):
+    """The same, with the TLS key on a PKCS#11 token."""
+
+    def _issue(self) -> tuple[Issued, dict[str, str]]:
+        return on_token(self._authority, self.device)
 
 
 def hint(order: str) -> bytes:

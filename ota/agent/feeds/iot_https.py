@@ -9,27 +9,29 @@ name. Paths and bodies are those of the developer guide, "Jobs device HTTP API" 
     POST /topics/ota%2FTHING%2Freport?qos=1       a report
 
 Nobody calls a device over HTTPS, so it has to ask. Each request has a connection of its own and
-a deadline for the whole of it; an answer is read to its limit and no further.
+a deadline for the whole of it; an answer is read to its limit and no further. Who makes the
+connection is an :data:`Exchange`: ``https_file.py`` with the key in a file, ``wire_crt_https.py``
+with the key on a token.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import socket
-import ssl
-import threading
-from collections.abc import Iterator, Mapping
+import http
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import quote
 
-from ota.agent.feeds import iot_messages, iot_tls, iot_trouble
+from ota.agent.feeds import iot_messages, iot_trouble
 from ota.agent.feeds.iot_messages import Answer, Execution, ExecutionState, Rejected, State
 from ota.agent.feeds.iot_topics import Topics
-from ota.agent.feeds.options import IotJobsOptions
 from ota.agent.feeds.wire import Address
 from signing.errors import Malformed
 
+Exchange = Callable[[str, str, bytes], tuple[int, str, bytes]]
+"""(method, path, body) -> status, kind of error, and body; raises ``Outage`` within the time limit.
+
+A body that is longer than ``iot_messages.LIMIT`` is cut one byte behind it.
+"""
 _WORDS: Final = {
     "TerminalState": "TerminalStateReached",
     "Throttling": iot_messages.THROTTLED,
@@ -51,8 +53,8 @@ class HttpsChannel:
 
     pushes = False
 
-    def __init__(self, options: IotJobsOptions, address: Address, topics: Topics) -> None:
-        self._options = options
+    def __init__(self, exchange: Exchange, address: Address, topics: Topics) -> None:
+        self._exchange = exchange
         self._address = address
         self._topics = topics
 
@@ -107,70 +109,6 @@ class HttpsChannel:
         if status == http.HTTPStatus.OK:
             return answer
         raise Rejected(where, answer, reason=_reason(status, kind))
-
-    def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
-        """Status, kind of error, and body."""
-        address, timeout = self._address, self._options.timeout
-        context = iot_tls.context(self._options, address.alpn)
-        late = threading.Event()
-        try:
-            with (
-                socket.create_connection((address.host, address.port), timeout) as raw,
-                _deadline(raw, timeout, late),
-                context.wrap_socket(
-                    raw, server_hostname=address.host, suppress_ragged_eofs=False
-                ) as sock,
-            ):
-                return _exchanged(sock, address.host, method, path, body)
-        except (http.client.HTTPException, OSError) as e:
-            if late.is_set():
-                words = f"{address}: no answer in time"
-                raise iot_trouble.outage("feed-slow", words) from e
-            if isinstance(e, OSError):
-                raise iot_trouble.connection(e, str(address)) from e
-            words = f"{address}: no HTTP: {type(e).__name__}"
-            raise iot_trouble.outage("feed-message", words) from e
-
-
-def _exchanged(
-    sock: ssl.SSLSocket, host: str, method: str, path: str, body: bytes
-) -> tuple[int, str, bytes]:
-    connection = http.client.HTTPConnection(host)
-    connection.sock = sock
-    try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
-    except OSError:
-        sock.recv(1)  # who hangs up may have said why before, and then this raises it
-        raise
-    answer = connection.getresponse()
-    data = answer.read(iot_messages.LIMIT + 1)
-    if answer.length and len(data) <= iot_messages.LIMIT:
-        raise http.client.IncompleteRead(b"", answer.length)
-    return answer.status, answer.headers.get("x-amzn-ErrorType", ""), data
-
-
-@contextlib.contextmanager
-def _deadline(sock: socket.socket, seconds: float, late: threading.Event) -> Iterator[None]:
-    """Shut a connection down after so long in all, and say so.
-
-    It is shut through a duplicate, because TLS detaches the original. An answer that is cut is an
-    error whatever it says so far: so is an end of TLS that the other side did not announce.
-    """
-    twin = sock.dup()
-
-    def shut() -> None:
-        late.set()
-        with contextlib.suppress(OSError):
-            twin.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, shut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        twin.close()
 
 
 def _reason(status: int, kind: str) -> str:

@@ -11,7 +11,7 @@ What a way needs is imported when it is first tried: a device loads what it uses
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ota.agent.feeds.iot_channel import Channel, MqttChannel
 from ota.agent.feeds.iot_line import Way
@@ -19,6 +19,9 @@ from ota.agent.feeds.iot_tls import HTTPS_ALPN, MQTT_ALPN
 from ota.agent.feeds.iot_topics import Topics
 from ota.agent.feeds.options import IotJobsOptions
 from ota.agent.feeds.wire import Address, OnEnd, OnMessage, Wire
+
+if TYPE_CHECKING:
+    from ota.agent.feeds.iot_https import Exchange
 
 WELL_KNOWN: Final = 443
 
@@ -61,6 +64,16 @@ def _wire(options: IotJobsOptions, address: Address, on_message: OnMessage, on_e
     return PahoWire(options, address, on_message, on_end)
 
 
+def _exchange(options: IotJobsOptions, address: Address) -> Exchange:
+    if options.on_token:
+        from ota.agent.feeds import wire_crt_https  # noqa: PLC0415 - an optional install
+
+        return wire_crt_https.exchange(options, address)
+    from ota.agent.feeds import https_file  # noqa: PLC0415 - see the module
+
+    return https_file.exchange(options, address)
+
+
 def _https(options: IotJobsOptions, topics: Topics) -> Way:
     port = options.https_port
     address = Address(options.endpoint, port, HTTPS_ALPN if port == WELL_KNOWN else "")
@@ -69,7 +82,7 @@ def _https(options: IotJobsOptions, topics: Topics) -> Way:
         del ended  # it has no end of its own
         from ota.agent.feeds.iot_https import HttpsChannel  # noqa: PLC0415 - see the module
 
-        channel = HttpsChannel(options, address, topics)
+        channel = HttpsChannel(_exchange(options, address), address, topics)
         channel.open()
         return channel
 

@@ -115,8 +115,6 @@ class IotJobsOptions(_Options, frozen=True, kw_only=True, tag_field="kind", tag=
         for name, path in files.items():
             if path or name != "ca":
                 absolute(path, "feed", name)
-        if self.on_token and "https" in self.fallback:
-            raise Malformed('feed.fallback: "https" needs a key in a file, not on a token')
 
 
 Options = NoFeedOptions | SpoolOptions | IotJobsOptions

@@ -32,10 +32,14 @@ if TYPE_CHECKING:
 
 _PACKET: Final = LIMIT + 4096
 _NAMES: Final = {
+    "USER_REQUESTED_STOP": ("feed-offline", "not connected"),
+    "OFFLINE_QUEUE_POLICY": ("feed-offline", "not connected"),
     "SHARED_LIBRARY": ("feed-certificate", "the module is no library"),
     "PKCS11": ("feed-certificate", "the token says no"),
     "TLS_ERROR_CERT": ("feed-tls", "TLS failed"),
     "TLS": ("feed-tls", "TLS failed"),
+    "HTTP_CONNECTION_CLOSED": ("feed-closed", "closed without a word"),
+    "HTTP": ("feed-message", "no HTTP"),
     "CONNECTION_REFUSED": ("feed-unreachable", "nobody listens"),
     "DNS": ("feed-unreachable", "the name is not known"),
     "SOCKET_CLOSED": ("feed-closed", "closed without a word"),
@@ -205,7 +209,7 @@ def _client(wire: CrtWire, options: IotJobsOptions, address: Address) -> mqtt5.C
         mqtt5.ClientOptions(
             host_name=address.host,
             port=address.port,
-            tls_ctx=_tls(options, address.alpn),
+            tls_ctx=tls_context(options, address.alpn),
             connect_options=mqtt5.ConnectPacket(
                 client_id=options.client_id,
                 keep_alive_interval_sec=options.keepalive,
@@ -224,7 +228,8 @@ def _client(wire: CrtWire, options: IotJobsOptions, address: Address) -> mqtt5.C
     )
 
 
-def _tls(options: IotJobsOptions, alpn: str) -> io.ClientTlsContext:
+def tls_context(options: IotJobsOptions, alpn: str) -> io.ClientTlsContext:
+    """TLS with the key on the token; ``Outage`` names what is wrong with it."""
     name, token, module = parse(options.key)
     pin = secret.read(options.pin, "feed.pin").decode("utf-8", "replace")
     try:

@@ -1,14 +1,16 @@
 """MQTT 5 by paho-mqtt, with the key in a file. Implements ``wire.Wire``.
 
-paho's own reconnecting is switched off: a wire lives once. Two things are added at its socket,
+paho's own reconnecting is switched off: a wire lives once. Three things are added at its socket,
 through the standard library's own hook (``SSLContext.sslsocket_class``): the reason for which
-TLS ended, which paho only logs, and a limit on a packet's length, which paho does not have.
+TLS ended, which paho only logs; a limit on a packet's length, which paho does not have; and one
+limit for opening, from the first address to the broker's word, where paho has one for each step.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 import ssl
 import struct
 import threading
@@ -24,7 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from ota.agent.feeds import iot_tls, iot_trouble
+from ota.agent.feeds import in_time, iot_tls, iot_trouble
 from ota.agent.feeds.iot_messages import LIMIT
 from ota.agent.feeds.options import IotJobsOptions
 from ota.agent.feeds.wire import Address, OnEnd, OnMessage
@@ -34,6 +36,8 @@ _PACKET: Final = LIMIT + 4096
 """Largest packet in bytes: a message, its topic and its properties."""
 _UNASKED: Final = 16
 """Most answers to packets that are kept for whoever waits; one waits at a time."""
+_GOODBYE: Final = 1.0
+"""Seconds for what is still to be sent when a wire is closed."""
 Found = TypeVar("Found")
 
 
@@ -52,13 +56,13 @@ class PahoWire:
         self._ended: Outage | None = None
         self._open = False
         self._faults: list[OSError] = []
+        self._until = 0.0
         client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=options.client_id,
             protocol=mqtt.MQTTv5,
             reconnect_on_failure=False,
         )
-        client.connect_timeout = options.timeout
         client.ended = lambda words: self._end(
             iot_trouble.outage("feed-message", f"{address}: {words}")
         )
@@ -76,7 +80,9 @@ class PahoWire:
         """Connect; returns when the broker has taken the connection."""
         where = str(self._address)
         context = iot_tls.context(self._options, self._address.alpn)
-        context.sslsocket_class = type("Socket", (_Socket,), {"faults": self._faults})
+        self._client.until = self._until = time.monotonic() + self._options.timeout
+        own = {"faults": self._faults, "until": self._until}
+        context.sslsocket_class = type("Socket", (_Socket,), own)
         self._client.tls_set_context(context)
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's
         properties.MaximumPacketSize = _PACKET
@@ -92,7 +98,7 @@ class PahoWire:
             raise iot_trouble.connection(e, where) from e
         self._client.loop_start()
         try:
-            code = self._wait(lambda: self._connected, where)
+            code = self._wait(lambda: self._connected, where, self._until)
             if code.is_failure:
                 raise iot_trouble.reason(
                     code.value, str(code), where, f"iot:Connect on client/{self._options.client_id}"
@@ -127,7 +133,18 @@ class PahoWire:
             self._ended = self._ended or self._offline()
             self._changed.notify_all()
         self._client.disconnect()
+        cut = threading.Timer(_GOODBYE, self._cut)  # a broker that reads nothing hears nothing
+        cut.daemon = True
+        cut.start()
         self._client.loop_stop()
+        cut.cancel()
+
+    def _cut(self) -> None:
+        """End the connection under paho's thread, which ends with it."""
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not TLS's: another thread reads
 
     # -- waiting -------------------------------------------------------------------------------
     def _sent(self, result: int, mid: int | None, what: str) -> list[ReasonCode]:
@@ -139,11 +156,14 @@ class PahoWire:
         except Outage as e:
             if e.code == "feed-slow":  # a broker that does not answer is no broker any more
                 self._end(e)
+                self._cut()
             raise
 
-    def _wait(self, found: Callable[[], Found | None], what: str) -> Found:
+    def _wait(
+        self, found: Callable[[], Found | None], what: str, until: float | None = None
+    ) -> Found:
         """What the wire's own thread finds within the time limit; ``Outage`` when it ends first."""
-        until = time.monotonic() + self._options.timeout
+        until = time.monotonic() + self._options.timeout if until is None else until
         with self._changed:
             while (value := found()) is None:
                 if self._ended is not None:
@@ -200,9 +220,17 @@ class PahoWire:
 
 
 class _Client(mqtt.Client):
-    """Says when its thread ends, whatever ended it: a packet that paho can not read, for one."""
+    """Says when its thread ends, whatever ended it: a packet that paho can not read, for one.
+
+    ``until`` (monotonic) is when a connection must be there.
+    """
 
     ended: Callable[[str], None]
+    until: float
+
+    def _create_socket_connection(self) -> socket.socket:
+        """As paho's without a proxy, within one limit for every address of the name."""
+        return in_time.connect(self._host, self._port, self.until)
 
     def loop_forever(
         self, timeout: float = 1.0, retry_first_connection: bool = False
@@ -226,6 +254,16 @@ class _Socket(ssl.SSLSocket):
     """Keeps why TLS ended, the broker's word first, and reads no packet beyond the limit."""
 
     faults: ClassVar[list[OSError]]
+    until: ClassVar[float]
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: ARG002 - its signature
+        """As the standard library's, whose limit is for all of it, however many reads it takes."""
+        try:
+            self.settimeout(max(0.001, self.until - time.monotonic()))
+            super().do_handshake()
+        except OSError:
+            self.close()  # the error's trace would keep it open
+            raise
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """As the standard library's; paho asks for what a packet says it still has."""
