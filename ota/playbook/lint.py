@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ota.playbook import compute
-from signing.playbooks.playbook import Check, Exec, Playbook, Service, Step
+from signing.playbooks.playbook import Playbook
+from signing.playbooks.steps import Check, Exec, Service, Step
 
 
 def findings(playbook: Playbook) -> list[str]:

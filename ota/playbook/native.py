@@ -20,7 +20,8 @@ from typing import Any, Final
 from ota.errors import Malformed
 from ota.playbook import shell
 from signing import strict
-from signing.playbooks.playbook import Playbook, Step
+from signing.playbooks.playbook import Playbook
+from signing.playbooks.steps import Step
 from signing.playbooks.values import Parameter
 
 UNVERIFIED: Final = "not verified by the device"

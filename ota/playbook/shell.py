@@ -22,17 +22,8 @@ from typing import Final
 from ota.errors import Malformed
 from ota.playbook import shell_words as words
 from signing.playbooks import values as playbook_values
-from signing.playbooks.playbook import (
-    FILE,
-    Check,
-    Collect,
-    Exec,
-    File,
-    Package,
-    Playbook,
-    Service,
-    Step,
-)
+from signing.playbooks.playbook import Playbook
+from signing.playbooks.steps import FILE, Check, Collect, Exec, File, Package, Service, Step
 from signing.playbooks.values import Parameter, Reference
 
 OUTPUT: Final = 12 * 1024

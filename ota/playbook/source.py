@@ -32,7 +32,8 @@ from ota.errors import Malformed
 from ota.yaml import strict as strict_yaml
 from ota.yaml import typed as typed_yaml
 from signing.playbooks import playbook as playbooks
-from signing.playbooks.playbook import Check, File, Package, Playbook, Step
+from signing.playbooks.playbook import Playbook
+from signing.playbooks.steps import Check, File, Package, Step
 
 _DEFAULTS: typed_yaml.Defaults = {
     Playbook: {"schema": 1, "roads": ("agent", "native")},

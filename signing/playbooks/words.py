@@ -13,7 +13,8 @@ import msgspec
 
 from signing import layout, strict
 from signing.errors import Malformed
-from signing.playbooks.playbook import File, Playbook, Step, read
+from signing.playbooks.playbook import Playbook, read
+from signing.playbooks.steps import File, Step
 
 
 def lines(playbook: Playbook) -> list[str]:

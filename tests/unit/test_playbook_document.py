@@ -18,6 +18,7 @@ from signing.playbooks import target as playbook_target
 from signing.playbooks import values as playbook_values
 from signing.playbooks import words as playbook_words
 from signing.playbooks.playbook import Playbook
+from signing.playbooks.steps import Exec
 from signing.playbooks.values import Parameter
 from signing.release import Release
 
@@ -175,7 +176,7 @@ def test_a_value_stays_one_literal_element(value: str) -> None:
     found = read(BODY)
     values = found.check_values({"unit": value, "port": "1", "where": "/tmp/x"})
     action = found.steps[0].action
-    assert isinstance(action, playbooks.Exec)
+    assert isinstance(action, Exec)
     argv = [playbook_values.argument(text, values) for text in action.argv]
     assert argv == ["echo", value, "1", "${port}"]
 

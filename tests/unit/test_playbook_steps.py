@@ -16,7 +16,7 @@ from ota.agent.runs import files, packages, services
 from ota.agent.runs.failing import Clock, StepFailed
 from ota.agent.runs.packages import Packages
 from ota.agent.runs.services import Services
-from signing.playbooks.playbook import File
+from signing.playbooks.steps import File
 
 NO: dict[str, str] = {}
 

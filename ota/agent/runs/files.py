@@ -21,7 +21,7 @@ from ota.agent.runs import programs
 from ota.agent.runs.failing import Clock, StepFailed
 from signing import durable
 from signing.playbooks import values as values_of
-from signing.playbooks.playbook import FILE, File
+from signing.playbooks.steps import FILE, File
 
 Values = Mapping[str, str]
 

@@ -34,8 +34,8 @@ from ota.agent.trust import TrustRoom, VerifiedPlaybook
 from ota.agent.verdict import Known, WantedRun
 from signing.errors import OtaError, Outage, Refusal, Stale
 from signing.layout import PLAYBOOKS
-from signing.playbooks.playbook import Step, Update, Wipe
 from signing.playbooks.run import PlaybookRun
+from signing.playbooks.steps import Step, Update, Wipe
 from signing.report import StepState
 
 TRIES: Final = 3

@@ -21,7 +21,7 @@ from ota.agent.runs.services import Services
 from signing import strict
 from signing.errors import OtaError
 from signing.playbooks import values as playbook_values
-from signing.playbooks.playbook import Check, Collect, Exec, File, Package, Service, Step
+from signing.playbooks.steps import Check, Collect, Exec, File, Package, Service, Step
 from signing.report import StepState
 
 DETAIL: Final = 200

@@ -22,7 +22,7 @@ from ota.agent.verdict import Cycle, Wanted
 from signing.assignment import Assignment
 from signing.errors import Outage, Stale
 from signing.playbooks import values as playbook_values
-from signing.playbooks.playbook import Update
+from signing.playbooks.steps import Update
 
 _PAUSE: Final = 2.0
 _LATER: Final = frozenset({"pending-reboot", "stopping"})

@@ -27,7 +27,7 @@ from ota.agent.runs.journal import Run
 from ota.agent.state import State
 from signing import durable, receipt, statement, strict
 from signing.playbooks import values as playbook_values
-from signing.playbooks.playbook import Wipe
+from signing.playbooks.steps import Wipe
 from signing.receipt import Receipt
 
 _KEPT = frozenset({"lock"})
