@@ -21,7 +21,7 @@ def suspects(
         bool, typer.Option("--yank", help="Take them off, in the waiting change.")
     ] = False,
 ) -> None:
-    """After a keyholder's key was stolen: what it may have listed, and who has it, or ran it.
+    """After a keyholder's key was stolen: what it may have listed, and who ran it.
 
     Lists what nothing signed before the theft vouches for, and the devices that have it. Replace
     the keyholder in repo-metadata/ and run ota repo change: one sitting signs both.
