@@ -43,8 +43,8 @@ from signing import policy
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 SKIPPED = [
-    "make demo",
     "git clone REPOSITORY ota && cd ota",
+    "python3.11 -m venv ~/ota-venv",
     "ota key generate root-1                                  # makes an encrypted file",
     "aws cloudformation deploy --stack-name ota-roles --template-file infra/roles.yaml --capabilities CAPABILITY_NAMED_IAM",
     "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -subj /CN=press-07 -out press-07.csr",
@@ -230,7 +230,7 @@ def test_quickstart_with_own_files(tmp_path: Path, programs: Path) -> None:
     out = session("own", folder, programs)
     assert out.count("COMPLETED  image@") == 2
     for device in ("gw-01", "gw-02", "gw-03"):
-        found = (folder / "plant/devices" / device / "image").read_bytes()
+        found = (folder / "own/devices" / device / "image").read_bytes()
         assert found == (folder / "firmware-2.bin").read_bytes()
 
 

@@ -97,7 +97,9 @@ def component(name: str, before: Component | None, after: Component) -> list[str
     had, has = bins.count(before.role), bins.count(after.role)
     if had != has:
         stay = sum(path in new for path in old)
-        words.append(f"{name}: {had} bins become {has}; {stay} releases move, unchanged")
+        spread = "1 bin becomes" if had == 1 else f"{had} bins become"
+        moved = "1 release moves" if stay == 1 else f"{stay} releases move"
+        words.append(f"{name}: {spread} {has}; {moved}, unchanged")
     words += _fields(name, before.role, after.role)
     return [*words, _until(name, after.parts.values())] if words else [_again(name, before, after)]
 

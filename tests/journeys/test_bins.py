@@ -79,7 +79,8 @@ def test_layouts_come_and_go_and_no_device_is_stranded(stage: Stage) -> None:
     for had, has in ((1, 4), (4, 32), (32, 2), (2, 1)):
         with stage.watched():
             words = lay_out(stage, had, has)
-        assert f"app: {had} bins become {has}; 10 releases move, unchanged" in words
+        were = "1 bin becomes" if had == 1 else f"{had} bins become"
+        assert f"app: {were} {has}; 10 releases move, unchanged" in words
         assert bins.count(state(stage).roles["app"]) == has
         assert releases(stage) == ALL
         after = listed(stage)
