@@ -22,9 +22,9 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
 from signing import bins, layout, strict
-from signing.client.workflow import TufClient
+from signing.client.workflow import Limits, TufClient
 from signing.edition import Edition, Upload
-from signing.errors import Stale
+from signing.errors import NotPermitted, Stale
 from signing.repository import (
     SPEC,
     Place,
@@ -38,6 +38,7 @@ from signing.repository import (
 CREDIBLE = 1_000_000_000
 """A version from here on was not reached by counting: somebody wound it forward."""
 _LIMIT = 1024 * 1024
+_READ = Limits()
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def close(
     """Sign snapshot and timestamp over the changed roles, prove the result, return the edition.
 
     ``root`` is the operator's own trust anchor. Raises ``Stale`` for a changed role that
-    expired while it waited for signatures, ``Refusal`` if the result does not verify.
+    expired while it waited for signatures, ``NotPermitted`` (``too-long``), ``Refusal`` if the
+    result does not verify.
     """
     files = [*closing.files]
     meta = dict(before.snapshot.meta) if before else {}
@@ -94,6 +96,7 @@ def close(
         signed = Metadata[Targets].from_bytes(data).signed
         if signed.is_expired(now):
             raise Stale(f"{name} expired while it waited for signatures", subject=name)
+        _refuse_long(name, data, _READ.targets)
         meta[f"{name}.json"] = meta_of_role(name, signed.version, data)
         files.append((place.name(layout.versioned(signed.version, name)), data))
     listed = before.timestamp.snapshot_meta if before else None
@@ -104,6 +107,7 @@ def close(
         )
         snapshot.unrecognized_fields.update(online.extra)
         data = signed_by(snapshot, online.snapshot)
+        _refuse_long("snapshot", data, _READ.snapshot)
         listed = meta_of(snapshot.version, data)
         files.append((place.name(layout.versioned(snapshot.version, "snapshot")), data))
     files += [
@@ -120,6 +124,17 @@ def close(
     edition = Edition(place.key, tuple(files), swap, closing.uploads)
     prove(place, before, root, edition, now, changed=closing.roles)
     return edition
+
+
+def _refuse_long(name: str, data: bytes, most: int) -> None:
+    """Nothing is published that no device would read to its end."""
+    if len(data) > most:
+        raise NotPermitted(
+            f"{name} is {len(data)} bytes long; devices read {most}",
+            code="too-long",
+            subject=name,
+            remedy="set bins in image.toml: more for fewer releases in each, fewer for the snapshot",
+        )
 
 
 def _timestamp(version: int, listed: MetaFile, online: Online, now: datetime) -> Timestamp:

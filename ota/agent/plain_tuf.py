@@ -32,7 +32,7 @@ from ota.agent import agreement
 from ota.agent.download import DownloadLimits, small
 from ota.agent.transfer import Source, copy
 from signing import durable, strict
-from signing.client.workflow import TufClient
+from signing.client.workflow import Limits, TufClient
 from signing.errors import Malformed, Misuse, NotFound, OtaError, Outage, Refusal
 
 _LIMITS = DownloadLimits()
@@ -104,6 +104,7 @@ def _client(folder: Path, url: str | None) -> TufClient:
         fetch,
         datetime.now(UTC),
         bootstrap=newest,
+        limits=Limits(snapshot=_CACHED, targets=_CACHED),
         keep_root=lambda _version, data: durable.replace(folder / "root.json", data),
         two_contents=True,
     )

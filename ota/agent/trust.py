@@ -33,13 +33,16 @@ from ota.agent.verdict import Cycle, Held, Known, Wanted, WantedRun
 from signing import bins, distinct, strict
 from signing.assignment import Assignment
 from signing.client.stored import check_stored
-from signing.client.workflow import Fetch, Found, TufClient
+from signing.client.workflow import Fetch, Found, Limits, TufClient
 from signing.errors import Malformed, OtaError, Outage, Refusal
 from signing.layout import PLAYBOOKS
 from signing.playbooks.playbook import Playbook
 from signing.playbooks.run import Assigned, PlaybookRun, read_assigned
 from signing.release import Release
 from signing.report import Versions
+
+_OF_ONE_DEVICE = Limits(snapshot=65_536, targets=500_000)
+"""A director's files name a few orders; its online key must not make a device read more."""
 
 
 class VerifiedPlaybook:
@@ -212,7 +215,7 @@ class TrustRoom:
 
     def _read_director(self, step: _Progress) -> dict[str, Assigned]:
         """Refresh the director repository of this device, check it, adopt it."""
-        client, cached = self._open(self._director, self._fetch_director, step.now)
+        client, cached = self._open(self._director, self._fetch_director, step.now, _OF_ONE_DEVICE)
         step.director = client
         client.update_root()
         step.floor = trusted_time.after_root(step.floor, client.root)
@@ -252,7 +255,7 @@ class TrustRoom:
         return assigned
 
     def _open(
-        self, folder: TrustFolder, fetch: Fetch, now: datetime
+        self, folder: TrustFolder, fetch: Fetch, now: datetime, limits: Limits | None = None
     ) -> tuple[TufClient, dict[str, bytes]]:
         cached = folder.load()
         try:
@@ -263,6 +266,7 @@ class TrustRoom:
                 bootstrap=folder.newest_root(),
                 keep_root=folder.keep_root,
                 check_role=bins.refuse_misnamed,
+                limits=limits,
             )
         except Refusal as e:  # of roots that were verified before they were kept
             raise folder.damaged(str(e)) from e

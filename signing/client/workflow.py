@@ -47,13 +47,16 @@ _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes of each file, roots per refresh, roles visited per look-up."""
+    """Bytes of each file, roots per refresh, roles visited per look-up.
+
+    Whoever lists a file says how long it is, and need not sign what stands there; reading JSON
+    takes up to forty times its length. So these hold whatever length is listed.
+    """
 
     root: int = 512_000
     timestamp: int = 16_384
     snapshot: int = 2_000_000
-    targets: int = 5_000_000
-    listed: int = 64 * 1024 * 1024
+    targets: int = 4_000_000
     rotations: int = 1024
     delegations: int = 32
 
@@ -353,8 +356,9 @@ class TufClient:
             return layout.versioned(version, role)
         return layout.versioned(version, role).partition(".")[2]
 
-    def _capped(self, listed: int | None, default: int) -> int:
-        return min(listed, self._limits.listed) if listed else default
+    @staticmethod
+    def _capped(listed: int | None, most: int) -> int:
+        return min(listed, most) if listed else most
 
     def _required(self, name: str, limit: int) -> bytes:
         data = self._get(name, limit)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
-from simulators.plant import Plant
-from simulators.thief import Thief, listed, only, put
+from simulators.plant import Gateway, Plant, run
+from simulators.thief import ImageThief, Thief, listed, only, put
 from simulators.threats import FILES, TWO, before, files, news, ordered, threat
-from tuf.api.metadata import Timestamp
+from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 
 from signing import layout, strict
+from signing.client.workflow import Limits
 
 
 @pytest.mark.parametrize("what", FILES)
@@ -42,3 +44,62 @@ def test_metadata_that_a_thief_lists_as_huge(plant: Plant) -> None:
         with gateway.director("1000.snapshot.json").open("wb") as file:
             os.truncate(file.fileno(), (64 << 20) + 2)
         thief.stamp("a", only(Timestamp, lambda s: setattr(s, "snapshot_meta", huge)))
+
+
+# -- memory ----------------------------------------------------------------------------------------
+UNIT = 256
+"""MiB that the agent's service may have (``MemoryMax``, README)."""
+ONCE = """
+import sys
+from ota.agent.main import main
+code = main(sys.argv[1:])
+(peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(code, int(peak) // 1024)
+"""
+
+
+def peak(gateway: Gateway) -> tuple[int, int]:
+    """Exit code of ``ota-agent once``, and the most MiB that it has ever held."""
+    words = [sys.executable, "-c", ONCE, "once", "--config", str(gateway.toml)]
+    *_, code, mib = run(words).stdout.split()
+    return int(code), int(mib)
+
+
+def swollen(snapshot: Snapshot, version: int) -> None:
+    """As many names as a device reads."""
+    names = (Limits().snapshot - 150_000) // 27
+    snapshot.meta |= {f"{number:x}.json": MetaFile(version) for number in range(names)}
+
+
+def test_no_thief_of_online_keys_gets_more_memory_than_the_unit_allows(plant: Plant) -> None:
+    """Unsigned bytes at every limit, beside names without end that were believed before."""
+    gateway, thief, online = plant["a"], Thief(plant), ImageThief(plant)
+    thief.assign("a", thief.release("2.0.0"))
+    online.publish(only(Snapshot, lambda s: swollen(s, 1)))
+    gateway.look()
+    assert gateway.running == TWO, "it was believed"
+    thief.assign("a", thief.release("3.0.0"), order="ota-evil-aaaaaa-u1-w0-b1")
+    bomb = b"[" + b"[]," * (Limits().targets // 3 - 2) + b"0]"
+    put(online.folder / "99.targets.json", bomb)
+
+    def bombed(snapshot: Snapshot) -> None:
+        swollen(snapshot, 2)
+        snapshot.meta["targets.json"] = listed(99, bomb)
+
+    online.publish(only(Snapshot, bombed))
+    code, mib = peak(gateway)
+    assert (code, gateway.running) == (3, TWO)
+    assert mib < UNIT
+
+
+def test_a_director_reads_short(plant: Plant) -> None:
+    """The files about one device are a few orders long, and its key lists no more."""
+    with threat(plant, "oversize") as gateway:
+        thief = Thief(plant)
+        bomb = b"[" + b"[]," * 200_000 + b"0]"
+
+        def bombed(snapshot: Snapshot) -> None:
+            put(gateway.director("99.targets.json"), bomb)
+            snapshot.meta["targets.json"] = listed(99, bomb)
+
+        thief.publish("a", [], only(Snapshot, bombed))

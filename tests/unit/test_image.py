@@ -13,9 +13,10 @@ from simulators.signed import HARDWARE, NOW, Signed, replaced, stock_client
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from ota.repositories.catalogue import StoreCatalogue
-from signing import layout, strict
+from signing import closing, layout, strict
 from signing.changes import ceremony
 from signing.changes.ceremony import Pending
+from signing.client.workflow import Limits
 from signing.errors import Busy, Malformed, NeedsHuman, NotFound, NotPermitted, OtaError, Stale
 from signing.image.change import Change
 from signing.image.repository import Image
@@ -120,6 +121,26 @@ def test_components_of_the_policy_get_their_role_at_creation(tmp_path: Path) -> 
 
 
 # -- edits ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("read", "what"), [(Limits(targets=1000), "app"), (Limits(snapshot=300), "snapshot")]
+)
+def test_what_no_device_would_read_to_its_end_is_not_published(
+    place: Signed, monkeypatch: pytest.MonkeyPatch, read: Limits, what: str
+) -> None:
+    """It names what to do, and nothing is written."""
+    place.released("0.9.0")
+    place.releases.add(place.build("1.0.0"), NOW)
+    place.signed()
+    before = set(place.store.list(""))
+    with monkeypatch.context() as patched:
+        patched.setattr(closing, "_READ", read)
+        with pytest.raises(NotPermitted, match="devices read") as caught:
+            place.releases.publish(NOW)
+    assert (caught.value.code, caught.value.subject) == ("too-long", what)
+    assert set(place.store.list("")) == before
+    place.releases.publish(NOW)
+
+
 def test_a_path_keeps_its_content(place: Signed) -> None:
     """A listed path with other bytes is refused, and nothing waits afterwards."""
     place.released("1.0.0")
