@@ -31,11 +31,13 @@ from tests.cli.conftest import template as template  # noqa: PLC0414 - the same
 
 NASTY = "; $(touch /tmp/owned) `id` 'a' \"b\" \\ | & > * ${x}"
 BASE = Path("/var/tmp/ota-native-0")
+NAME = f"mark-{os.getpid()}"
+"""Of the playbook: what is cleared away is of this process only."""
 
 
 def playbook(folder: Path, pause: str = "0") -> str:
     return f"""\
-name: mark
+name: {NAME}
 version: 1.0.0
 summary: Leave a mark
 platforms: [linux]
@@ -60,7 +62,7 @@ def fleet(tmp_path: Path) -> Iterator[SshFleet]:
     fleet = SshFleet(tmp_path)
     yield fleet
     fleet.close()
-    for path in BASE.glob("native-mark-*"):
+    for path in BASE.glob(f"native-{NAME}-*"):
         shutil.rmtree(path)
 
 
@@ -160,7 +162,7 @@ def _end_connections(server: Server) -> None:
 def test_the_same_run_again_is_the_same_answer(fleet: SshFleet) -> None:
     """An id is done once on a machine, whoever asks for it again."""
     fleet.join("box-1", fleet.serve())
-    name = new_run("mark@1.0.0")
+    name = new_run(f"{NAME}@1.0.0")
     first = list(runs(fleet).run(order(fleet.folder, name), ["box-1"], fleet.now))
     again = list(runs(fleet).run(order(fleet.folder, name, word="other"), ["box-1"], fleet.now))
     assert first == again
@@ -187,7 +189,7 @@ def test_a_file_is_pushed_before(fleet: SshFleet) -> None:
 def load(folder: Path, stdin: bytes, sha256: str = "", prefix: tuple[str, ...] = ()) -> int:
     """Run the loader on this machine: its exit status."""
     rendered = order(folder).rendered
-    words = loader.argv(rendered, new_run("mark@1.0.0"), prefix)
+    words = loader.argv(rendered, new_run(f"{NAME}@1.0.0"), prefix)
     if sha256:
         words[words.index(rendered.sha256)] = sha256
     return subprocess.run(
@@ -310,7 +312,7 @@ def test_render_is_pinned_and_unverified(plant: Ota, fleet: SshFleet) -> None:
         "aws:downloadContent", "/var/tmp/k",
     )  # fmt: skip
     script = plant("playbook", "render", file, "--native", "ssh")
-    assert script.out.startswith("#!/bin/sh\n# mark@1.0.0, not verified by the device\n")
+    assert script.out.startswith(f"#!/bin/sh\n# {NAME}@1.0.0, not verified by the device\n")
     assert "verified: not verified by the device" in script.err
     assert plant("playbook", "render", file, "--native", "ftp").code == 2
     assert "native (not verified by the device)" in ota_list(plant)
