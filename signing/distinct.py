@@ -1,4 +1,4 @@
-"""One key is one key, under however many ids it is listed.
+"""One key is one key, under however many ids it is listed, and however it is written.
 
 A threshold counts key ids, and an id is only a name: whoever writes a role's list of keys could
 give one key two ids and meet a threshold of two alone. So signatures are counted by the public
@@ -12,8 +12,15 @@ key when its public half stands in both, whatever it is called there (rule "no k
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets
 
@@ -54,5 +61,20 @@ def _keys(delegator: Root | Targets) -> Mapping[str, Key]:
 
 
 def _public(key: Key) -> str:
-    """The public half, as it is written; the id and the scheme are only said about it."""
-    return str(key.keyval.get("public", "")).strip()
+    """The public half in the one form that it has: hex digits and PEM can be written in many.
+
+    The id and the scheme are only said about it. What is no key verifies nothing: it is told by
+    its text.
+    """
+    return _plain(key.keytype, str(key.keyval.get("public", "")))
+
+
+@functools.lru_cache(maxsize=1024)
+def _plain(keytype: str, text: str) -> str:
+    try:
+        if keytype == "ed25519":
+            return bytes.fromhex(text).hex()
+        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return load_pem_public_key(text.encode()).public_bytes(*form).hex()
+    except (ValueError, UnsupportedAlgorithm):
+        return text.strip()

@@ -26,9 +26,11 @@ def test_another_keys_signature_under_the_right_id(plant: Plant) -> None:
         thief.assign("a", thief.release("2.0.0"))
 
 
-def under(key: Key, keyid: str) -> Key:
-    """The same key under another id."""
-    return Key.from_dict(keyid, key.to_dict())
+def under(key: Key, keyid: str, *, loud: bool = False) -> Key:
+    """The same key under another id; ``loud``: its bytes written otherwise, too."""
+    body = key.to_dict()
+    public = body["keyval"]["public"]
+    return Key.from_dict(keyid, body | {"keyval": {"public": public.upper() if loud else public}})
 
 
 @pytest.mark.parametrize("repository", ROOTS)
@@ -46,12 +48,12 @@ def test_an_id_repeated_in_a_root(plant: Plant, repository: str) -> None:
         put(folder / "2.root.json", metadata.to_bytes())
 
 
-def _two_ids(targets: Targets, role: str, keyid: str) -> str:
+def _two_ids(targets: Targets, role: str, keyid: str, *, loud: bool) -> str:
     """One keyholder under two ids, and nobody else, in the delegation of a role; the new id."""
     assert targets.delegations is not None
     assert targets.delegations.roles is not None
     forged = strict.digest(keyid.encode())
-    targets.delegations.keys[forged] = under(targets.delegations.keys[keyid], forged)
+    targets.delegations.keys[forged] = under(targets.delegations.keys[keyid], forged, loud=loud)
     targets.delegations.roles[role].keyids = [keyid, forged]
     return forged
 
@@ -68,14 +70,15 @@ def _also_as(keyid: str, forged: str) -> Callable[[bytes], bytes]:
     return tamper
 
 
-def test_one_key_under_two_ids(plant: Plant) -> None:
+@pytest.mark.parametrize("loud", [False, True], ids=["as it is", "in capitals"])
+def test_one_key_under_two_ids(plant: Plant, loud: bool) -> None:
     """Two ids, two valid signatures, one key: that is one of the two that a role needs."""
     ordered(plant)
     with threat(plant, "signature"):
         keyid = plant.wiring.keyring.signer("targets-1").public_key.keyid
         engineers = ImageThief(plant, "targets-1", "targets-2")
         targets = engineers.read("targets")
-        forged = _two_ids(targets, "app", keyid)
+        forged = _two_ids(targets, "app", keyid, loud=loud)
         engineers.publish(roles={"targets": targets})
         one = ImageThief(plant, "targets-1")
         one.publish(roles={"app": one.read("app")}, tamper=_also_as(keyid, forged))
