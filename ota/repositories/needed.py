@@ -62,7 +62,7 @@ class Needed:
         self._names: set[str] = set()
         self._current: dict[str, int] = {}
         self._open = frozenset(opened())
-        self.timestamp = state.client.verified()["timestamp.json"]
+        self.timestamp = state.client.served or b""
         self.problems: dict[str, OtaError] = {}
         self._image(state)
         for name in REPOSITORIES:

@@ -182,7 +182,7 @@ class Latest:
 
     def put(self, root: bytes, state: State) -> None:
         """Keep what was verified under this root."""
-        self.root, self.timestamp = root, state.client.verified()["timestamp.json"]
+        self.root, self.timestamp = root, state.client.served or b""
         self.state = state
 
 
