@@ -79,6 +79,25 @@ class Mirror(Protocol):
         """At most ``length`` bytes of an image from ``offset`` on."""
 
 
+class Carrier(Protocol):
+    """A folder that somebody carries to devices, as a stick or through a diode."""
+
+    def digest(self, name: str) -> tuple[int, str] | None:
+        """Length in bytes and SHA-256 of an object, streamed; None when it is not there."""
+
+    def fill(self, file: MirrorFile, pieces: Iterable[bytes]) -> Iterator[int]:
+        """Write an object whole, over whatever is there; yields the bytes of each piece.
+
+        ``Refusal`` (``image-mismatch``) for other bytes than the file's, which are not kept.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove an object durably; a missing one is nothing."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Names below ``prefix``, sorted."""
+
+
 # -- fleet -------------------------------------------------------------------------------------
 DeviceState = Literal["active", "restored", "retired"]
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from lens import LENS  # noqa: E402 - the same folder, on the path of scripts and of pytest
 from readme_ssh import SSH  # noqa: E402 - the same folder, on the path of scripts and of pytest
 from rules import RULES  # noqa: E402 - the same folder, on the path of scripts and of pytest
 from threats import THIEVES, THREATS  # noqa: E402 - the same
@@ -331,6 +332,12 @@ def rules() -> str:
     return table(("", "rule", "held by"), rows)
 
 
+def lens() -> str:
+    """The principles of the IoT Lens, what is done about each, and its tests."""
+    rows = [(name, p.answer, "<br>".join(map(_test, p.tests))) for name, p in LENS.items()]
+    return table(("principle", "here", "shown by"), rows)
+
+
 def thieves() -> str:
     """What each thief can do, what not, and the tests that assert both halves."""
     rows = [
@@ -411,6 +418,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "aws-troubles": aws_troubles,
     "feed-troubles": feed_troubles,
     "rules": rules,
+    "lens": lens,
     "thieves": thieves,
     "threats": threats,
     "rollout-states": rollout_diagram,

@@ -1,4 +1,4 @@
-"""Every rule of trust names the tests that hold it, and those tests exist."""
+"""Every rule of trust, and every principle of the IoT Lens, names tests that exist."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from lens import LENS
 from rules import RULES
 
 TESTS = Path(__file__).resolve().parent
@@ -32,6 +33,15 @@ def test_there_are_sixteen() -> None:
 def test_a_rule_is_held_by_tests_that_exist(number: int) -> None:
     """The module is there, it has the function, and the function states its claim."""
     for test in RULES[number].tests:
+        module, _, name = test.partition("::")
+        assert name in functions(module), test
+        assert functions(module)[name], f"{test} states no claim"
+
+
+@pytest.mark.parametrize("principle", LENS)
+def test_a_principle_is_shown_by_tests_that_exist(principle: str) -> None:
+    """The same for the principles of the IoT Lens."""
+    for test in LENS[principle].tests:
         module, _, name = test.partition("::")
         assert name in functions(module), test
         assert functions(module)[name], f"{test} states no claim"

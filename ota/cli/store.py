@@ -1,16 +1,18 @@
-"""``ota store``: the folder that devices fetch from."""
+"""``ota store``: what devices fetch from, served for a pilot or carried to them in a folder."""
 
 from __future__ import annotations
 
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ota.cli import progress
 from ota.cli import session as sessions
-from ota.errors import Misuse, Outage
+from ota.errors import Misuse, NotFound, Outage
 
 app = typer.Typer(name="store", no_args_is_help=True, help="The store that devices fetch from.")
 
@@ -41,6 +43,54 @@ def serve(
         sys.stdout.flush()  # a script that reads a pipe waits for this line
         config = uvicorn.Config(application, log_level="warning", access_log=False)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+@app.command(epilog="Example: ota store mirror /media/stick -l site=lyon --prune")
+def mirror(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A stick, or this side of a diode.")],
+    select: Annotated[
+        str, typer.Option("-l", "--select", help="Label selector, such as site=lyon,!spare.")
+    ] = "",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what none of these devices needs any more.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how much would be written.")
+    ] = False,
+) -> None:
+    """Bring a folder up to date with all that chosen devices read, to be carried to them.
+
+    Their agents take the folder as their store (file:///...) and believe nobody who carried it.
+    Run it again before timestamps expire: three days while a device has an order, else thirty.
+    """
+    session = sessions.of(ctx)
+    if not folder.is_dir():
+        raise NotFound(
+            f"there is no folder {folder}", subject=str(folder), remedy="mount or make it"
+        )
+    chosen = [d.id for d in session.wiring.registry.devices(select) if d.state != "retired"]
+    if not chosen:
+        raise NotFound(f"no device is {select or 'registered'}", remedy="ota fleet list")
+    with progress.bar(str(folder)) as tick:
+        done = session.wiring.carry(folder, chosen, prune=prune, dry_run=dry_run, progress=tick)
+    session.record(
+        {
+            "devices": len(chosen) - len(done.problems),
+            "written": done.written,
+            "bytes": done.bytes,
+            "unchanged": done.unchanged,
+            "removed": done.removed,
+        }
+    )
+    for device, error in done.problems.items():
+        session.say(f"{device}: {error}")
+    if done.problems:
+        raise Outage(
+            f"{len(done.problems)} devices could not be read",
+            subject=min(done.problems),
+            remedy="ota repo verify",
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

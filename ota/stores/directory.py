@@ -20,10 +20,11 @@ import io
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ota.errors import NotFound, OtaError, Outage, Refusal
+from ota.ports import MirrorFile
 from ota.stores.common import check_name, lost_race, open_source, source_changed, taken
 from signing import durable
 from signing.edition import Upload
@@ -140,6 +141,29 @@ class DirectoryStore:
             _flush(file)
             with self._locked():
                 self._install(file, path)
+
+    def fill(self, file: MirrorFile, pieces: Iterable[bytes]) -> Iterator[int]:
+        """Write an object whole, over whatever is there (a ``ports.Carrier``); its pieces' bytes.
+
+        Raises ``Refusal("image-mismatch")`` for other bytes than the file's, ``Outage``.
+        """
+        path = self._path(file.name)
+        self._sweep()
+        hasher = hashlib.sha256()
+        length = 0
+        with self._temporary(file.name) as target:
+            for data in pieces:
+                hasher.update(data)
+                length += len(data)
+                _write(target, memoryview(data))
+                yield len(data)
+            if (length, hasher.hexdigest()) != (file.length, file.sha256):
+                raise Refusal(
+                    "image-mismatch", f"{file.name}: other bytes than signed", subject=file.name
+                )
+            _flush(target)
+            with self._locked():
+                self._install(target, path)
 
     def remove(self, name: str) -> None:
         """Remove an object durably; a missing one is nothing."""

@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from ota.identities.lifecycle import Lifecycle
     from ota.playbook.library import Library
     from ota.playbook.running import NativeRuns
+    from ota.repositories.carrying import Carried
     from ota.repositories.expiry import Expiring
     from ota.repositories.gc import Survey
+    from ota.repositories.mirror import Mirror
     from ota.repositories.restoring import Seen
     from ota.rollout.campaign import Campaign
     from ota.rollout.drive import Progress, Until
@@ -172,16 +174,35 @@ class Wiring(Parts):
     @cached_property
     def ssh(self) -> SshParts:
         """What reaches devices by SSH; paramiko is imported here and not before."""
-        from ota.repositories.mirror import Mirror  # noqa: PLC0415 - only where a device has a mirror
         from ota.wiring.ssh import SshParts  # noqa: PLC0415 - paramiko is slow to import
+
+        return SshParts(self.settings, self._clock, self.mirror)
+
+    def mirror(self) -> Mirror:
+        """What devices read that can not reach the store."""
+        from ota.repositories.mirror import Mirror  # noqa: PLC0415 - only where a device has a mirror
 
         def first_root(name: Repository) -> bytes | None:
             return next((d for _, d in sorted(self.repositories.anchors(name).items())), None)
 
-        return SshParts(
-            self.settings,
-            self._clock,
-            lambda: Mirror(self.store, first_root, self.desk.assignments),
+        return Mirror(self.store, first_root, self.desk.assignments)
+
+    def carry(
+        self,
+        folder: Path,
+        devices: Sequence[str],
+        *,
+        prune: bool,
+        dry_run: bool,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Carried:
+        """Bring a folder up to date that is carried to these devices."""
+        from ota.repositories import carrying  # noqa: PLC0415 - for one command
+        from ota.stores.carried import CarriedFolder  # noqa: PLC0415 - the same
+
+        there = CarriedFolder(folder)
+        return carrying.carry(
+            self.mirror(), there, devices, prune=prune, dry_run=dry_run, progress=progress
         )
 
     @cached_property
