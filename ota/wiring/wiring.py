@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import secrets
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -20,32 +20,24 @@ from typing import TYPE_CHECKING, Any
 
 from ota.errors import Busy, Malformed, NotFound, NotPermitted
 from ota.ports import Courier
-from ota.repositories import joining, refreshing, repostatus
+from ota.repositories import joining, repostatus
 from ota.repositories.joining import Joined
 from ota.repositories.opened import REPOSITORIES
-from ota.repositories.refreshing import Refreshed
 from ota.repositories.release import Releases
-from ota.repositories.repostatus import Finding
 from ota.wiring import store as wiring_store
-from ota.wiring.parts import Parts
+from ota.wiring.upkeep import Upkeep
 from signing import plan as plans
 from signing import statement, strict
 from signing.approval import approve
-from signing.changes.ceremony import Repository
 from signing.plan import Plan, PlannedPlaybook
 from signing.playbooks.run import Assigned
-from signing.report import Versions
 
 if TYPE_CHECKING:
     from ota.fleet.allow import AllowList
     from ota.identities.lifecycle import Lifecycle
     from ota.playbook.library import Library
     from ota.playbook.running import NativeRuns
-    from ota.repositories.carrying import Carried
-    from ota.repositories.expiry import Expiring
     from ota.repositories.gc import Survey
-    from ota.repositories.mirror import Mirror
-    from ota.repositories.restoring import Seen
     from ota.rollout.campaign import Campaign
     from ota.rollout.drive import Progress, Until
     from ota.syncing import Synced
@@ -55,7 +47,7 @@ if TYPE_CHECKING:
 _TOKEN = string.ascii_lowercase + string.digits
 
 
-class Wiring(Parts):
+class Wiring(Upkeep):
     """What a workspace can do: the use cases over its parts."""
 
     @cached_property
@@ -177,33 +169,6 @@ class Wiring(Parts):
         from ota.wiring.ssh import SshParts  # noqa: PLC0415 - paramiko is slow to import
 
         return SshParts(self.settings, self._clock, self.mirror)
-
-    def mirror(self) -> Mirror:
-        """What devices read that can not reach the store."""
-        from ota.repositories.mirror import Mirror  # noqa: PLC0415 - only where a device has a mirror
-
-        def first_root(name: Repository) -> bytes | None:
-            return next((d for _, d in sorted(self.repositories.anchors(name).items())), None)
-
-        return Mirror(self.store, first_root, self.desk.assignments)
-
-    def carry(
-        self,
-        folder: Path,
-        devices: Sequence[str],
-        *,
-        prune: bool,
-        dry_run: bool,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Carried:
-        """Bring a folder up to date that is carried to these devices."""
-        from ota.repositories import carrying  # noqa: PLC0415 - for one command
-        from ota.stores.carried import CarriedFolder  # noqa: PLC0415 - the same
-
-        there = CarriedFolder(folder)
-        return carrying.carry(
-            self.mirror(), there, devices, prune=prune, dry_run=dry_run, progress=progress
-        )
 
     @cached_property
     def ssm(self) -> SsmParts:
@@ -338,59 +303,6 @@ class Wiring(Parts):
         """Why a release can not be taken off (rule 9): open rollouts, and every director."""
         devices = repostatus.devices(self.repositories)
         return [*self.campaign.in_use(path), *self.desk.uses(path, devices)]
-
-    # -- looking after both ------------------------------------------------------------------------
-    def refresh(
-        self,
-        *,
-        every: bool,
-        dry_run: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Refreshed:
-        """Sign timestamps anew before they expire; ``dry_run`` only says which."""
-        desk = self.desk
-        if not dry_run:
-            self.unlock_director()
-        act = refreshing.due if dry_run else refreshing.refresh
-        return act(
-            self.repositories,
-            desk,
-            self.policy,
-            self._clock(),
-            every=every,
-            retired=self._retired(),
-            progress=progress,
-        )
-
-    def expiring(self, within: timedelta) -> list[Expiring]:
-        """What ends within this time, or was not refreshed by its timer; retired devices not."""
-        from ota.repositories import expiry  # noqa: PLC0415 - for one command
-
-        return expiry.expiring(self.repositories, self._clock(), within, self._retired())
-
-    def _retired(self) -> set[str]:
-        """Devices that are left to expire; none where timers run far from the registry."""
-        try:
-            return {device.id for device in self.registry.devices("state=retired")}
-        except NotFound:
-            return set()
-
-    def reported(self) -> dict[str, Seen]:
-        """What each device that is not retired has last said of its trusted versions."""
-        from ota.repositories.restoring import Seen  # noqa: PLC0415 - for one command
-
-        found = {}
-        for device in self.registry.devices("state!=retired"):
-            newest = next((s.report for s in self.registry.history(device.id, 1)), None)
-            none = Versions()
-            found[device.id] = Seen(
-                newest.director if newest else none, newest.image if newest else none
-            )
-        return found
-
-    def verify(self) -> Iterator[Finding]:
-        """Check every byte in the store from the operator's own roots."""
-        return repostatus.verify(self.repositories, self.repositories.director(), self._clock())
 
     def collect(self, grace: timedelta, *, dry_run: bool) -> Survey:
         """Remove from the store what nobody is led to any more; ``dry_run`` only says what."""
