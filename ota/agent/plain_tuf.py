@@ -144,10 +144,12 @@ def _fetch(source: Source, target: TargetFile, into: Path, *, prefixed: bool) ->
     names = tuple(sorted(_SUPPORTED & set(target.hashes)))
     if not names:
         raise Refusal("release-malformed", f"{target.path}: no hash that is supported")
-    final = into / quote(target.path, safe="")
+    name = quote(target.path, safe="")
+    if name in {"", ".", ".."}:
+        raise Refusal("release-malformed", f"{target.path!r}: no file can have this name")
+    final, temporary = into / name, into / f".{os.getpid()}.part"
     if final.is_file() and _holds(final, target, names):
         return
-    temporary = final.with_name(f".{os.getpid()}.part")
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     try:
         try:

@@ -235,6 +235,19 @@ def test_without_consistent_snapshots(bench: Bench) -> None:
     assert bench.downloaded() == {"x%2Fplain.bin": data}
 
 
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_is_a_folder_is_refused_before_anything_is_asked_for(
+    bench: Bench, name: str
+) -> None:
+    """Not even a temporary file stands beside the folder."""
+    bench.target(name, b"evil")
+    assert bench.init() == 0
+    bench.store.requests.clear()
+    assert bench.download(name) == 1
+    assert not [n for n, _ in bench.store.requests if n.startswith("targets/")]
+    assert bench.downloaded() == {}
+
+
 def test_names_stay_in_the_folder(bench: Bench) -> None:
     """Neither a role nor a target can write outside of the folders that were given."""
     bench.repo.delegate("../../evil", ["../*"])
