@@ -106,7 +106,8 @@ def _opened(path: Path, flags: int, mode: int = 0o600) -> int:
 def _sync_all(descriptors: Sequence[int]) -> None:
     """Sync all of these; raise the first error when every one has ended.
 
-    In turn, until the disk proves slow; from then on side by side, where a thread costs less.
+    In turn, until the disk proves slow; from then on side by side, where a thread costs less. Where
+    the system gives no thread, in turn again: it is no reason to leave a file unsynced.
     """
     errors: list[OSError] = []
 
@@ -120,9 +121,15 @@ def _sync_all(descriptors: Sequence[int]) -> None:
     began = time.monotonic()
     while waiting and time.monotonic() - began < _SLOW:
         sync(waiting.pop(0))
-    threads = [threading.Thread(target=sync, args=(d,)) for d in waiting]
-    for thread in threads:
-        thread.start()
+    threads = []
+    for descriptor in waiting:
+        thread = threading.Thread(target=sync, args=(descriptor,))
+        try:
+            thread.start()
+        except RuntimeError:
+            sync(descriptor)
+        else:
+            threads.append(thread)
     for thread in threads:
         thread.join()
     if errors:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,42 @@ def test_a_disk_that_says_no_leaves_the_old_file(
     assert caught.value.code == "no-space"
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("threads", [99, 2, 0])
+@pytest.mark.parametrize("bad", [None, 0, 1, 4])
+def test_a_slow_disk_is_asked_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, bad: int | None
+) -> None:
+    """Each file once, with as many threads as there are; an error anywhere is the caller's."""
+    real, start, asked, left = os.fsync, threading.Thread.start, [], [threads]
+
+    def slow(descriptor: int) -> None:
+        which = os.fstat(descriptor).st_ino
+        asked.append(which)
+        time.sleep(0.002)
+        if bad is not None and which == inode(bad):
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    def scarce(thread: threading.Thread) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def inode(number: int) -> int:
+        return (tmp_path / str(number) if number else tmp_path).stat().st_ino
+
+    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    files = {str(number): b"x" for number in range(1, 6)}
+    if bad is None:
+        durable.write_folder(tmp_path, files, 0o600)
+    else:
+        with pytest.raises(OSError, match="Input/output"):
+            durable.write_folder(tmp_path, files, 0o600)
+    assert sorted(asked) == sorted(map(inode, range(6)))
 
 
 def test_read_is_bounded(tmp_path: Path) -> None:
