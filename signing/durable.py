@@ -193,6 +193,18 @@ def outage(path: Path, error: OSError) -> Outage:
     return Outage(f"{path}: {error.strerror}", code=code, subject=str(path), remedy=remedy)
 
 
+class seam(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement
+    """What the file system says no to inside the block is the :func:`outage` of ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Translate."""
+        if isinstance(error, OSError):
+            raise outage(self._path, error) from error
+
+
 _SLOW = 0.001
 """Seconds of waiting in turn, from which on a thread is cheaper."""
 Lock = contextlib.AbstractContextManager[None]

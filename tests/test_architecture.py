@@ -68,8 +68,8 @@ MAY = {
 }
 # Libraries that only some modules may know.
 ONLY_IN = {
-    "boto3": ("ota.aws.", "ota.couriers.", "ota.stores.", "ota.fleet.aws", "signing.keys.kms"),
-    "botocore": ("ota.aws.", "ota.couriers.", "ota.stores.", "ota.fleet.aws", "signing.keys.kms"),
+    "boto3": ("ota.aws.", "signing.aws.", "signing.keys.kms"),
+    "botocore": ("ota.aws.", "ota.stores.", "ota.fleet.aws", "signing.aws.", "signing.keys.kms"),
     "paramiko": ("ota.couriers.ssh",),
     "paho": ("ota.agent.feeds.wire_paho",),
     "awscrt": ("ota.agent.feeds.wire_crt",),

@@ -30,7 +30,7 @@ import msgspec
 from ota.agent.following import Follower
 from ota.agent.options import Seconds
 from ota.agent.transfer import Source, copy
-from signing import layout
+from signing import durable, layout
 from signing.errors import Malformed, Outage, Refusal
 from signing.release import Release
 
@@ -148,7 +148,7 @@ class Downloader:
                         told = _both(follower.grown, progress)
                         copy(answer, handle, left, self._limits, told)
             except OSError as e:
-                raise _disk(part, e) from e
+                raise durable.outage(part, e) from e
             finally:
                 os.close(handle)
             if answer.read(1):
@@ -247,9 +247,3 @@ def _write_tag(path: Path, tag: str) -> None:
         path.write_text(tag, "ascii")
     else:
         path.unlink(missing_ok=True)
-
-
-def _disk(path: Path, error: OSError) -> Outage:
-    full = error.errno in {28, 122}  # ENOSPC, EDQUOT
-    code = "no-space" if full else "disk"
-    return Outage(f"{path}: {error.strerror}", code=code, subject=str(path))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from ota.agent.following import mark
-from signing.errors import Outage, Refusal
+from signing import durable
+from signing.errors import Refusal
 from signing.release import Release
 
 SEAL: Final = object()
@@ -53,4 +54,4 @@ def seen(path: Path) -> os.stat_result:
     try:
         return os.lstat(path)
     except OSError as e:
-        raise Outage(f"{path}: {e.strerror}", code="disk", subject=str(path)) from e
+        raise durable.outage(path, e) from e

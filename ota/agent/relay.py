@@ -29,7 +29,6 @@ alone: whatever is no plain file whose content fits its name is not answered wit
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import re
 import time
@@ -100,7 +99,7 @@ class Answer:
 def take(folder: Path, device: str, asked: Visit) -> Answer:
     """Steps 1 and 2. Raises ``Outage`` (``io``, ``no-space``) or ``Busy`` after 10 seconds."""
     answer = Answer(device)
-    with _seam(folder), durable.locked(folder / _LOCK, wait=_PATIENCE):
+    with durable.seam(folder), durable.locked(folder / _LOCK, wait=_PATIENCE):
         # (1)
         if asked.acks:
             with handles.opened(folder, "reports", create=True) as reports:
@@ -119,7 +118,7 @@ def take(folder: Path, device: str, asked: Visit) -> Answer:
 def give(folder: Path, answer: Answer, asked: Visit) -> Answer:
     """Steps 3 and 4: fill ``answer`` with what lies there, after at most ``asked.wait`` seconds."""
     until = time.monotonic() + asked.wait
-    with _seam(folder):
+    with durable.seam(folder):
         # (3)
         while not (found := _reports(folder)) and time.monotonic() < until:
             time.sleep(_TICK)
@@ -211,14 +210,3 @@ def _contents(folder: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
             match = NAME.fullmatch(name)
             if isinstance(data, bytes) and match and strict.digest(data)[:8] == match[1]:
                 yield name, data
-
-
-class _seam(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement
-    """What the spool folder says no to."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise durable.outage(self._folder, error) from error

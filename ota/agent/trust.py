@@ -30,11 +30,11 @@ from ota.agent.following import Follower
 from ota.agent.proof import SEAL, VerifiedImage, seen
 from ota.agent.trustfolder import TrustFolder
 from ota.agent.verdict import Cycle, Held, Known, Wanted, WantedRun
-from signing import bins, distinct, strict
+from signing import bins, distinct, durable, strict
 from signing.assignment import Assignment
 from signing.client.stored import check_stored
 from signing.client.workflow import Fetch, Found, Limits, TufClient
-from signing.errors import Malformed, OtaError, Outage, Refusal
+from signing.errors import Malformed, OtaError, Refusal
 from signing.layout import PLAYBOOKS
 from signing.playbooks.playbook import Playbook
 from signing.playbooks.run import Assigned, PlaybookRun, read_assigned
@@ -294,7 +294,7 @@ class TrustRoom:
                 path, names, release.length, progress
             )
         except OSError as e:
-            raise Outage(f"{path}: {e.strerror}", code="disk", subject=str(path)) from e
+            raise durable.outage(path, e) from e
         if length != release.length or digests != release.hashes:
             raise Refusal("image-mismatch", f"{release.path}: not the signed bytes")
         image = VerifiedImage(SEAL, path, release, before)

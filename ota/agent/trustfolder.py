@@ -17,7 +17,6 @@ fails: a full disk that has room again is enough.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -105,13 +104,13 @@ class TrustFolder:
         }
         if not versions:
             return None
-        with _outage(self.path):
+        with durable.seam(self.path):
             return (self.path / "roots" / versions[max(versions)]).read_bytes()
 
     def keep_root(self, version: int, data: bytes) -> None:
         """Keep a verified root durably before anything is built on it."""
         roots = self.path / "roots"
-        with _outage(self.path):
+        with durable.seam(self.path):
             temporary = roots / f".{version}.tmp"
             durable.write_new(temporary, data, 0o600)
             temporary.replace(roots / f"{version}.root.json")
@@ -119,7 +118,7 @@ class TrustFolder:
 
     def adopt(self, files: Mapping[str, bytes]) -> None:
         """Make ``files`` the trusted set: all of them, or on any failure none."""
-        with _outage(self.path):
+        with durable.seam(self.path):
             self._clear()
             number = 1 + max(self._generations(), default=0)
             scratch = self.path / f"gen-{number}"
@@ -185,16 +184,3 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)  # noqa: PTH208 - names only
     except FileNotFoundError:
         return []
-
-
-class _outage(contextlib.AbstractContextManager[None]):  # noqa: N801 - reads as a statement
-    """A full or failing disk is an outage: the adopted set still stands."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise Outage(
-                f"{self._path}: {error.strerror}", code="disk", subject=str(self._path)
-            ) from error

@@ -11,11 +11,11 @@ connection may take, and how many there may be at once.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from ota.aws.errors import shown, unanswered
 from ota.errors import Misuse
+from signing.aws import session
 
 CONNECT = 10
 """Seconds to connect; reading may take boto3's 60, and a long poll 20 of them."""
@@ -41,7 +41,7 @@ def client(service: str, *, region: str = "", connections: int = 10) -> Any:
         connect_timeout=CONNECT, max_pool_connections=connections, user_agent_extra="ota"
     )
     try:
-        return _session().client(service, region_name=region or None, config=config)
+        return session().client(service, region_name=region or None, config=config)
     except BotoCoreError as e:
         raise unanswered(e, f"a client of {service}") from e
     except ValueError as e:
@@ -51,20 +51,3 @@ def client(service: str, *, region: str = "", connections: int = 10) -> Any:
             subject=service,
             remedy="look at AWS_ENDPOINT_URL and endpoint_url in the AWS configuration",
         ) from e
-
-
-def _session() -> Any:
-    """A session that reads the environment anew, and the library's own files only once."""
-    import boto3  # noqa: PLC0415 - slow to import, and an optional install
-    from botocore.session import Session  # noqa: PLC0415 - the same
-
-    session = Session()
-    session.register_component("data_loader", _loader())
-    return boto3.session.Session(botocore_session=session)
-
-
-@functools.cache
-def _loader() -> Any:
-    from botocore.loaders import create_loader  # noqa: PLC0415 - an optional install
-
-    return create_loader()

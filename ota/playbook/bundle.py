@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ota.errors import Malformed, NotFound, Outage
-from signing import strict
+from ota.errors import Malformed, NotFound
+from signing import durable, strict
 
 _WHEEL: Final = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._]*)-([A-Za-z0-9][A-Za-z0-9._+!]*)(-[0-9][A-Za-z0-9_.]*)?"
@@ -79,7 +79,7 @@ def _read(folder: Path) -> dict[str, tuple[str, bytes]]:
         try:
             data = path.read_bytes()
         except OSError as e:
-            raise Outage(f"{path}: {e.strerror}", code="io", subject=str(path)) from e
+            raise durable.outage(path, e) from e
         total += len(data)
         if total > _MOST:
             raise Malformed(f"{folder}: more than {_MOST} bytes", subject=str(folder))

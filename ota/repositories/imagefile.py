@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ota.errors import Malformed, NotFound, Outage
+from ota.errors import Malformed, NotFound
+from signing import durable
 from signing.release import Format
 
 _CHUNK = 1024 * 1024
@@ -54,7 +55,7 @@ def examine(path: Path, progress: Callable[[int, int], None] | None = None) -> E
             raise Malformed(f"{path} changed while it was read", subject=str(path))
         return Examined(length, sha256, _format(path))
     except OSError as e:
-        raise Outage(f"{path}: {e.strerror}", code="io", subject=str(path)) from e
+        raise durable.outage(path, e) from e
 
 
 def _hash(path: Path, total: int, progress: Callable[[int, int], None] | None) -> tuple[int, str]:

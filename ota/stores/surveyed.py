@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ota.errors import Outage
 from ota.stores.common import open_source, source_changed
+from signing import durable
 from signing.edition import Upload
 
 _CHUNK = 1024 * 1024
@@ -58,7 +58,7 @@ def survey(item: Upload, part: int) -> Iterator[Surveyed]:
         try:
             yield Surveyed(item, part, _digests(file, item, part), file)
         except OSError as e:
-            raise Outage(f"{item.source}: {e.strerror}", code="io", subject=str(item.source)) from e
+            raise durable.outage(item.source, e) from e
 
 
 def _digests(file: io.FileIO, item: Upload, part: int) -> tuple[bytes, ...]:

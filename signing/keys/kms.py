@@ -14,13 +14,13 @@ The role needs ``kms:GetPublicKey`` and ``kms:Sign`` on the key. Calls are bound
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from securesystemslib.signer import Signer, SSlibKey
 
+from signing.aws import session
 from signing.errors import Malformed, Misuse, NotFound, NotPermitted, OtaError, Outage
 from signing.keys.source import (
     SourceSigner,
@@ -108,7 +108,7 @@ class KmsSource:
             )
             parts = self._key.split(":")
             region = parts[3] if len(parts) >= 6 and parts[0] == "arn" else None
-            self._made = _session().client("kms", region_name=region, config=config)
+            self._made = session().client("kms", region_name=region, config=config)
         return self._made
 
     # -- what went wrong --------------------------------------------------------------------------
@@ -200,23 +200,6 @@ class KmsSource:
 
     def _strange(self, what: str) -> Outage:
         return Outage(f"{self._where}: {what}", code="kms", subject=self._key, remedy="try again")
-
-
-def _session() -> Any:
-    """A session that reads its environment anew, and the library's own files only once."""
-    import boto3  # noqa: PLC0415 - slow to import, and an optional install
-    from botocore.session import Session  # noqa: PLC0415 - the same
-
-    session = Session()
-    session.register_component("data_loader", _loader())
-    return boto3.session.Session(botocore_session=session)
-
-
-@functools.cache
-def _loader() -> Any:
-    from botocore.loaders import create_loader  # noqa: PLC0415 - an optional install
-
-    return create_loader()
 
 
 def _no_library() -> Misuse:
