@@ -155,7 +155,7 @@ def test_changed_image_is_found(ota: Ota) -> None:
     assert result.out.splitlines()[1].endswith(
         "image-mismatch  " + result.out.splitlines()[1].split("  ")[2]
     )
-    assert "code: image-mismatch\nnext: compare the store with the workspace" in result.err
+    assert "code: image-mismatch\nnext: restore what is named from a backup" in result.err
     assert "error: image/targets/app/SHA256.app-1.0.0.bin: " in result.err
 
 

@@ -14,6 +14,8 @@ from ota.errors import Outage, Refusal, Stale
 if TYPE_CHECKING:
     from ota.repositories.repostatus import Finding
 
+_RESTORE = "restore what is named from a backup of the store, then ota repo verify; who changed it?"
+
 
 @app.command(epilog="Example: ota repo roots -o json")
 def roots(ctx: typer.Context) -> None:
@@ -104,7 +106,11 @@ def _raise(bad: list[Finding]) -> None:
     tampered = [f for f in bad if f.code in REFUSALS]
     if tampered:
         first = tampered[0]
-        raise Refusal(first.code, f"{first.name}: {first.message}", subject=first.name)
+        usual = REFUSALS[first.code].remedy
+        remedy = _RESTORE if usual.startswith("ota repo verify") else usual
+        raise Refusal(
+            first.code, f"{first.name}: {first.message}", subject=first.name, remedy=remedy
+        )
     if bad:
         first = bad[0]
         raise Outage(
