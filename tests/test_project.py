@@ -146,7 +146,8 @@ def test_base_install_is_lean(base: Path, outside: Path) -> None:
         "",
         (
             "error: this is the device's install; the command line needs typer\n"
-            "next: pip install 'ota-orchestrator[ops]'\n"
+            "code: missing-library\n"
+            "next: pip install 'ota-orchestrator[ops]', or in a checkout: pip install '.[ops]'\n"
         ),
     )
 

@@ -23,7 +23,8 @@ def main() -> NoReturn:
             raise
         sys.stderr.write(
             f"error: this is the device's install; the command line needs {e.name}\n"
-            "next: pip install 'ota-orchestrator[ops]'\n"
+            "code: missing-library\n"
+            "next: pip install 'ota-orchestrator[ops]', or in a checkout: pip install '.[ops]'\n"
         )
         code = 2
     sys.exit(code)
