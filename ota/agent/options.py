@@ -36,7 +36,9 @@ def load(path: Path, kind: type[T]) -> T:
     data = durable.read(path, _LIMIT, "agent.toml")
     if data is None:
         raise NotFound(
-            f"there is no {path}", subject=str(path), remedy="write it, or name another: --config FILE behind the verb"
+            f"there is no {path}",
+            subject=str(path),
+            remedy="write it, or name another: --config FILE behind the verb",
         )
     try:
         return msgspec.convert(tomllib.loads(data.decode()), kind, strict=True)

@@ -265,7 +265,7 @@ class Wiring(Upkeep):
                 f"{key} is no {what}: rollout.toml names {', '.join(listed)}",
                 code=f"{what}-unlisted",
                 subject=key,
-                remedy=f"ota rollout approve PLAN --key {listed[0]}",
+                remedy=f"ota rollout {'approve PLAN' if what == 'approver' else 'plan SPEC'} --key {listed[0]}",
             )
 
     def describe(self, plan: Plan) -> dict[str, Any]:
