@@ -388,7 +388,7 @@ def test_signatures_that_would_not_count_are_not_made(ota: Ota, second: Path, pl
     result = ota(*words)
     assert (result.code, file.exists()) == (4, False)
     assert "root-1 is no approver: rollout.toml names approver\n" in result.err
-    assert "code: approver-unlisted\nnext: --key approver\n" in result.err
+    assert "code: approver-unlisted\nnext: ota rollout approve PLAN --key approver\n" in result.err
 
 
 def test_author_can_not_approve(ota: Ota, plan: Path) -> None:
