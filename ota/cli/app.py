@@ -45,6 +45,7 @@ from ota.errors import Misuse, OtaError, Outage
 from signing import strict
 
 _WITH_VALUE = ("-C", "--workspace", "-o", "--output")
+_INTERRUPTED = 130
 _FLAGS = ("--debug", "--yes", "-y")
 
 app = typer.Typer(
@@ -111,6 +112,8 @@ def run(args: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         return _explain(e, _command(args))
+    if code == _INTERRUPTED:
+        sys.stderr.write("interrupted; the same command again goes on, or begins anew\n")
     return code if isinstance(code, int) else 0
 
 

@@ -62,12 +62,16 @@ def revoke(
         bool,
         typer.Option("--keep-registered", help="Only its certificates: it gets a new TLS key."),
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Take a device's certificates, its orders and its voice: it is retired.
 
     What is ours is done first, so it holds even while AWS does not answer; repeat it then.
     """
     session = sessions.of(ctx)
+    if dry_run:
+        _would_revoke(session, device, keep_registered=keep_registered)
+        return
     what = "its certificates will be revoked"
     session.confirm(f"{device}: {what}{'' if keep_registered else ', and it will be retired'}")
     if not keep_registered:
@@ -79,6 +83,24 @@ def revoke(
             "revoked": list(found.certificates),
             "retired": not keep_registered,
             "old_orders_can_be_replayed_until": found.exposed,
+        }
+    )
+
+
+def _would_revoke(session: sessions.Session, device: str, *, keep_registered: bool) -> None:
+    """What ``revoke`` would take; ``NotFound`` for a device that it would not find."""
+    wiring = session.wiring
+    orders = []
+    if not keep_registered:
+        wiring.registry.device(device)
+        orders = [item.order for item in wiring.assignments(device).values()]
+    _, certificates = wiring.lifecycle.look(device)
+    session.record(
+        {
+            "device": device,
+            "would_revoke": [c.id for c in certificates if c.status != "REVOKED"],
+            "would_retire": not keep_registered,
+            "would_withdraw": orders,
         }
     )
 

@@ -54,6 +54,7 @@ def register(
     unsafe_allow_any: Annotated[
         bool, typer.Option("--unsafe-allow-any", help="Take whoever asks: no allow-list.")
     ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Register devices, and publish each one's first, empty director metadata.
 
@@ -65,7 +66,9 @@ def register(
         raise Misuse("which devices may join? --allow FILE", remedy="ota fleet register --help")
     data = [inputs.read(path, 128 * 1024, "enrolment") for path in enrolments]
     labels = {k: v or "" for k, v in inputs.labels(label or []).items()}
-    joined = session.wiring.join(data, allow, labels, courier)
+    joined = session.wiring.join(data, allow, labels, courier, write=not dry_run)
+    if dry_run:
+        session.say("nothing was written")
     session.rows(
         [_joined(path, row) for path, row in zip(enrolments, joined, strict=True)],
         ("device", "result", "code", "enrolment"),
@@ -125,7 +128,7 @@ def retire(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Take a device out of service: no plans, no reports; its history stays.
+    """Take a device out of service: no plans, no orders, no reports; its history stays.
 
     With its receipt, which is verified and kept: that its keys and state are gone is then the
     device's own signed word. A receipt may be brought later, by the same command.
@@ -137,18 +140,22 @@ def retire(
     data = None
     if receipt is not None:
         data = inputs.read(receipt, statement.longest("receipt"), "receipt")
-    with inputs.about(receipt):
-        wiring.retire(device, data, write=False)
     if dry_run:
-        session.say(f"{device}: would be retired, {_with(data)}; nothing was written")
+        with inputs.about(receipt):
+            orders = wiring.leaving.check(device, data)
+        withdrawn = f"; withdrawn would be: {', '.join(orders)}" if orders else ""
+        session.say(f"{device}: would be retired, {_with(data)}{withdrawn}; nothing was written")
         return
-    session.confirm(f"{device}: will be retired, {_with(data)}")
     with inputs.about(receipt):
-        wiring.retire(device, data)
+        if data is not None:
+            wiring.registry.check_receipt(device, data)
+        session.confirm(f"{device}: will be retired, {_with(data)}")
+        exposed = wiring.leaving.leave(device, data, sessions.now())
     session.record(
         {
             **_shown(wiring.registry.device(device)),
             "retirement": _ended(wiring.registry.retirements(device)[-1]),
+            "old_orders_can_be_replayed_until": exposed,
         }
     )
 
@@ -195,7 +202,8 @@ def import_(
 
     session = sessions.of(ctx)
     entries = exchange.read(file)
-    number = len(entries) if dry_run else session.wiring.registry.update(entries)
+    registry = session.wiring.registry
+    number = (registry.check if dry_run else registry.update)(entries)
     session.record({"file": str(file), "devices": number, "written": not dry_run})
 
 

@@ -19,6 +19,8 @@ from signing import strict
 if TYPE_CHECKING:
     from ota.ports import Device
 
+_MOST = 50
+"""Of one list in a table of details; what is above it has more important things to say."""
 _RISKY = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins so for a formula."""
 
@@ -58,13 +60,28 @@ def details(form: str, item: Mapping[str, Any]) -> str:
     if form == "csv":
         texts = {name: json.dumps(item[name], default=_plain) for name in parts}
         return record(form, plain | texts)
-    shown = {name: value for name, value in plain.items() if value not in ([], (), {})}
+    shown = {n: _short(value) for n, value in plain.items() if value not in ([], (), {})}
     blocks = [record(form, shown)] if shown else []
     for name, lines in parts.items():
         if lines:
             columns = list(dict.fromkeys(key for line in lines for key in line))
-            blocks.append(f"{name.replace('_', ' ')}:\n{rows(form, lines, columns)}")
+            more = _more(len(lines), "\n")
+            blocks.append(f"{name.replace('_', ' ')}:\n{rows(form, lines[:_MOST], columns)}{more}")
     return "\n".join(blocks)
+
+
+def _more(length: int, end: str = "") -> str:
+    """How many are left out of a table for people, and where they are."""
+    return f"... and {length - _MOST} more: -o json{end}" if length > _MOST else ""
+
+
+def _short(value: Any) -> Any:
+    """A list within a record, cut where nobody would read on."""
+    if isinstance(value, Mapping) and len(value) > _MOST:
+        return dict(list(value.items())[:_MOST]) | {_more(len(value)): ""}
+    if isinstance(value, (list, tuple)) and len(value) > _MOST:
+        return [*value[:_MOST], _more(len(value))]
+    return value
 
 
 def _part(value: Any) -> list[Mapping[str, Any]] | None:

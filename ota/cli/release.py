@@ -127,12 +127,25 @@ def show(ctx: typer.Context, name: Name) -> None:
 
 
 @app.command(epilog="Example: ota release yank app@1.0.0 --sign targets-1 --sign targets-2")
-def yank(ctx: typer.Context, name: Name, sign: Sign = None, publish: Publish = False) -> None:
+def yank(
+    ctx: typer.Context,
+    name: Name,
+    sign: Sign = None,
+    publish: Publish = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it may go.")] = False,
+) -> None:
     """Take a release off the list; refused while a device or an open rollout needs it."""
     session = sessions.of(ctx)
     _check_publish(sign, publish=publish)
     releases = session.wiring.releases
     paths = releases.paths(name, sessions.now())
+    if not paths:
+        session.say(f"{name}: the waiting change takes it off already")
+    if dry_run:
+        for path in paths:
+            releases.check_yank(path, sessions.now())
+        session.rows([{"path": path, "yanked": "dry run"} for path in paths], ("path", "yanked"))
+        return
     session.confirm(f"no device will install {', '.join(paths) or name} any more")
     for path in paths:
         reasons = releases.yank(path, sessions.now())

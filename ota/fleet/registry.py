@@ -11,7 +11,8 @@ enter by enrolment only, and plans and approvals are verified again from their o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,6 +31,10 @@ from signing.receipt import Receipt
 from signing.report import Report
 
 _PAGE = 5_000
+
+
+class _TakenBack(Exception):
+    """Everything was tried, and nothing is to stay."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +152,15 @@ class Registry:
         labels: Mapping[str, str],
         courier: str,
         now: datetime,
+        *,
+        write: bool = True,
     ) -> list[tuple[str, Registration] | OtaError]:
-        """Many enrolments in one transaction: each one registered, or its named error."""
+        """Many enrolments in one transaction: each one registered, or its named error.
+
+        Without ``write`` it says the same, and takes all of it back.
+        """
         results: list[tuple[str, Registration] | OtaError] = []
-        with tables.writing(self.engine) as conn:
+        with contextlib.suppress(_TakenBack), tables.writing(self.engine) as conn:
             for data in enrolments:
                 try:
                     done = enrol.register(
@@ -160,6 +170,8 @@ class Registry:
                     results.append(error)
                 else:
                     results.append(done)
+            if not write:
+                raise _TakenBack
         return results
 
     def replace(self, enrolment: bytes) -> str:
@@ -227,9 +239,15 @@ class Registry:
         number = 0
         with tables.writing(self.engine) as conn:
             for entry in sorted(entries, key=lambda e: e.id):
-                _update(conn, entry)
+                values = _changes(entry, lambda name: _locked(conn, name))
+                conn.execute(devices.update().where(devices.c.id == entry.id).values(**values))
                 number += 1
         return number
+
+    def check(self, entries: Iterable[Entry]) -> int:
+        """Raise what :meth:`update` would raise now, and write nothing."""
+        with tables.reading(self.engine) as conn:
+            return sum(bool(_changes(entry, lambda name: _device(conn, name))) for entry in entries)
 
     # -- looking back ----------------------------------------------------------------------
     def history(self, device_id: str, limit: int = 100) -> list[Stored]:
@@ -281,10 +299,11 @@ def _locked(conn: sa.Connection, device_id: str) -> Device:
     return _device(conn, device_id)
 
 
-def _update(conn: sa.Connection, entry: Entry) -> None:
+def _changes(entry: Entry, read: Callable[[str], Device]) -> dict[str, str]:
+    """Columns of a device as a row of an import sets them; the error names the row."""
     where = f"{entry.where}: " if entry.where else ""
     try:
-        found = _locked(conn, entry.id)
+        found = read(entry.id)
     except NotFound as e:
         raise NotFound(f"{where}{e}", subject=entry.id, remedy=e.remedy) from e
     if entry.key and entry.key != found.key.keyid:
@@ -298,8 +317,4 @@ def _update(conn: sa.Connection, entry: Entry) -> None:
         courier = check_courier(entry.courier) or found.courier
     except Malformed as e:
         raise Malformed(f"{where}{e}", subject=entry.id) from e
-    conn.execute(
-        devices.update()
-        .where(devices.c.id == entry.id)
-        .values(labels=rows.json_text(labels), courier=courier)
-    )
+    return {"labels": rows.json_text(labels), "courier": courier}

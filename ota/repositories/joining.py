@@ -32,8 +32,10 @@ class Registrar(Protocol[_Allow_contra]):
         labels: Mapping[str, str],
         courier: str,
         now: datetime,
+        *,
+        write: bool = True,
     ) -> Sequence[tuple[str, str] | OtaError]:
-        """Each one registered, unchanged, or its named error."""
+        """Each one registered, unchanged, or its named error; only said so without ``write``."""
 
 
 class Openings(Protocol):
@@ -63,15 +65,17 @@ def join(
     now: datetime,
     roots: Mapping[str, Container[str]] | None = None,
     progress: Callable[[int], None] | None = None,
+    write: bool = True,
 ) -> list[Joined]:
     """Register all, then give each its director metadata; answers in the enrolments' order.
 
     ``roots``: repository -> digests of this workspace's roots. A device that was provisioned
     with others would obey somebody else: it is refused (``workspace-mismatch``).
+    Without ``write`` the answers are the same, and nothing is kept or published.
     """
     foreign = {n: e for n, data in enumerate(enrolments) if (e := _foreign(data, roots))}
     ours = [data for n, data in enumerate(enrolments) if n not in foreign]
-    registered = iter(registrar.register_all(ours, allow, labels, courier, now))
+    registered = iter(registrar.register_all(ours, allow, labels, courier, now, write=write))
     taken = [foreign[n] if n in foreign else next(registered) for n in range(len(enrolments))]
     joined = []
     for number, answer in enumerate(taken, 1):
@@ -79,7 +83,7 @@ def join(
             joined.append(Joined(answer.subject, "refused", answer))
             continue
         device, result = answer
-        joined.append(_open(desk, device, result, now))
+        joined.append(_open(desk, device, result, now) if write else Joined(device, result))
         if progress:
             progress(number)
     return joined

@@ -151,6 +151,19 @@ class Releases:
         (rule 9): withdraw there first. From where it does not belong, and no device takes it, it
         goes nevertheless; returns the reasons for which its rightful listing stays then.
         """
+        reasons, where = self.check_yank(path, now)
+
+        def edit(image: Image, pending: Pending | None) -> Pending:
+            return image.yank(pending, path, now, astray=bool(reasons))
+
+        self._repos.change_image(edit)
+        return reasons if any(where.values()) else []
+
+    def check_yank(self, path: str, now: datetime) -> tuple[list[str], dict[str, bool]]:
+        """Why a release is in use, and where it stands (role -> whether it belongs there).
+
+        Raises as :meth:`yank`, and changes nothing.
+        """
         reasons = self._in_use(path)
         where = self._repos.image().where(self._repos.pending("image"), path, now)
         if reasons and all(where.values()):
@@ -160,12 +173,7 @@ class Releases:
                 subject=path,
                 remedy="ota rollout abort, or roll out another release first",
             )
-
-        def edit(image: Image, pending: Pending | None) -> Pending:
-            return image.yank(pending, path, now, astray=bool(reasons))
-
-        self._repos.change_image(edit)
-        return reasons if any(where.values()) else []
+        return reasons, where
 
     def _at(self, path: str, now: datetime) -> Listed | None:
         """What stands at one path; reads one hash bin at most."""

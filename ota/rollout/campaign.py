@@ -152,10 +152,12 @@ class Campaign:
             "unknown": dict(way.unknown),
         }
 
-    def tidy(self, now: datetime, older_than: timedelta, limit: int) -> list[Tidied]:
+    def tidy(
+        self, now: datetime, older_than: timedelta, limit: int, *, write: bool = True
+    ) -> list[Tidied]:
         """Close and remove what ended rollouts have left; see :mod:`ota.rollout.tidying`."""
         with lock.held(self._lock):
-            return tidying.tidy(self._engine, now, older_than, limit)
+            return tidying.tidy(self._engine, now, older_than, limit, write=write)
 
     # -- looking ---------------------------------------------------------------------------------
     def status(self, rollout: str, now: datetime) -> dict[str, Any]:

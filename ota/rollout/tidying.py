@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from ota.errors import OtaError, Outage, Refusal, told
 from ota.rollout.case import Case
 from ota.rollout.engine import Engine, Step
+from ota.rollout.orders import OrderView
 from ota.rollout.states import CLOSED
 
 
@@ -29,13 +30,18 @@ class Tidied:
     problems: list[str] = field(default_factory=list)
 
 
-def tidy(engine: Engine, now: datetime, older_than: timedelta, limit: int) -> list[Tidied]:
-    """Close and remove; returns the ended rollouts for which anything was done or went wrong."""
+def tidy(
+    engine: Engine, now: datetime, older_than: timedelta, limit: int, *, write: bool = True
+) -> list[Tidied]:
+    """Close and remove; returns the ended rollouts for which anything was done or went wrong.
+
+    Without ``write`` no courier is asked: ``removed`` is what a run would try to remove.
+    """
     found = []
     for name in engine.records.rollouts():
         if limit <= 0:
             break
-        done = _one(engine, name, now, older_than, limit)
+        done = _one(engine, name, now, older_than, limit, write=write)
         if done is None:
             continue
         row, used = done
@@ -46,7 +52,7 @@ def tidy(engine: Engine, now: datetime, older_than: timedelta, limit: int) -> li
 
 
 def _one(
-    engine: Engine, name: str, now: datetime, older_than: timedelta, limit: int
+    engine: Engine, name: str, now: datetime, older_than: timedelta, limit: int, *, write: bool
 ) -> tuple[Tidied, int] | None:
     """What was done for one rollout, and how much of the limit it took."""
     try:
@@ -57,31 +63,38 @@ def _one(
         return None
     step = Step(name, case.view.state)
     before = case.view.version
-    engine.following.run(case, step, limit)
+    if write:
+        engine.following.run(case, step, limit)
     row = Tidied(name, case.view.state, problems=step.problems)
     used = case.view.version - before + len(step.problems)
     ended = case.view.changed
     if ended is not None and ended + older_than <= now:
-        used += _remove(engine, case, row, limit - used)
+        due = _due(engine, case)[: limit - used]
+        used += len(due)
+        if write:
+            _remove(engine, case, row, due)
+        else:
+            row.removed += [order.id for order in due]
     return row, used
 
 
-def _remove(engine: Engine, case: Case, row: Tidied, limit: int) -> int:
-    """Remove orders that are not yet known to be gone; returns how many were tried."""
-    tried = 0
-    for order in case.view.orders.values():
-        courier = engine.following.followers.get(order.courier)
-        if order.tidied or tried >= limit or courier is None:
-            continue
-        tried += 1
+def _due(engine: Engine, case: Case) -> list[OrderView]:
+    """Orders at couriers that keep books, which are not yet known to be gone."""
+    followers = engine.following.followers
+    return [o for o in case.view.orders.values() if not o.tidied and o.courier in followers]
+
+
+def _remove(engine: Engine, case: Case, row: Tidied, due: list[OrderView]) -> None:
+    """Remove these; after an outage the others would not fare better now."""
+    for order in due:
+        courier = engine.following.followers[order.courier]
         try:
             gone = courier.tidy(order.outgoing(case.view.rollout, order.devices))
         except OtaError as e:
             row.problems.append(f"{order.courier}: {order.id}: {told(e)}")
             if isinstance(e, Outage):
-                break  # the others would not fare better now
+                break
             continue
         if gone:
             case.add("tidied", {"id": order.id})
             row.removed.append(order.id)
-    return tried

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ota.playbook.library import Library
     from ota.playbook.running import NativeRuns
     from ota.repositories.gc import Survey
+    from ota.repositories.leaving import Leaving
     from ota.rollout.campaign import Campaign
     from ota.rollout.drive import Progress, Until
     from ota.syncing import Synced
@@ -69,12 +70,15 @@ class Wiring(Upkeep):
         allow: Path | None,
         labels: Mapping[str, str],
         courier: str,
+        *,
+        write: bool = True,
     ) -> list[Joined]:
-        """Register devices and publish their first director metadata."""
+        """Register devices and publish their first director metadata; or only try all of it."""
         chosen = courier or self._only_courier()
         listed = self._allow_list(allow, chosen) if allow else None
         desk = self.desk
-        self.unlock_director()
+        if write:
+            self.unlock_director()
         return joining.join(
             self.begin_registry(),
             desk,
@@ -84,23 +88,17 @@ class Wiring(Upkeep):
             courier=courier if listed else chosen,
             now=self._clock(),
             roots=self._root_digests(),
+            write=write,
         )
 
-    def retire(self, device: str, receipt: bytes | None, *, write: bool = True) -> None:
-        """Take a device out of service; ``receipt`` is its last word, verified first.
+    @cached_property
+    def leaving(self) -> Leaving:
+        """Devices that leave the fleet."""
+        from ota.repositories.leaving import Leaving  # noqa: PLC0415 - for one command
 
-        Reports that wait are taken in before: the device's last outcome still counts.
-        """
-        if receipt is None:
-            self.registry.device(device)
-            if write:
-                self.registry.retire(device, self._clock())
-            return
-        self.campaign.require_order(self.registry.check_receipt(device, receipt))
-        if write:
-            with contextlib.suppress(Busy):
-                self.campaign.observe(self._clock())
-            self.registry.retire_with_receipt(device, receipt, self._clock())
+        return Leaving(
+            self.registry, lambda: self.campaign, self.desk, self.assignments, self.unlock_director
+        )
 
     @cached_property
     def lifecycle(self) -> Lifecycle:

@@ -68,6 +68,10 @@ def said(plant: Plant, key: str = "a", **words: Any) -> bytes:
     return statement.sign("receipt", body(plant) | words, KEYS[key])
 
 
+def leave(plant: Plant, device: str, receipt: bytes | None) -> None:
+    plant.wiring.leaving.leave(device, receipt, plant.now())
+
+
 def rows(plant: Plant) -> dict[str, Any]:
     """What the registry holds of both devices' ends."""
     registry = plant.wiring.registry
@@ -114,17 +118,17 @@ def test_forged_and_nothing_changes(plant: Plant, case: str) -> None:
     code, make = FORGED[case]
     before = rows(plant)
     with pytest.raises(OtaError) as caught:
-        plant.wiring.retire("a", make(plant))
+        leave(plant, "a", make(plant))
     assert (caught.value.code, caught.value.exit_code) == (code, 3)
     assert caught.value.remedy
     assert rows(plant) == before
-    plant.wiring.retire("a", honest(plant))
+    leave(plant, "a", honest(plant))
     (end,) = plant.wiring.registry.retirements("a")
     assert end.receipt is not None
     assert (end.receipt.device, end.receipt.order) == ("a", body(plant)["order"])
     after = rows(plant)
     with pytest.raises(NotPermitted) as again:
-        plant.wiring.retire("a", honest(plant))
+        leave(plant, "a", honest(plant))
     assert again.value.code == "receipt-again"
     assert rows(plant) == after
 
@@ -133,7 +137,7 @@ def test_replayed_for_another_device(plant: Plant) -> None:
     """An honest receipt retires nobody but its own device."""
     before = rows(plant)
     with pytest.raises(OtaError) as caught:
-        plant.wiring.retire("b", honest(plant))
+        leave(plant, "b", honest(plant))
     assert caught.value.code == "receipt-wrong-device"
     assert rows(plant) == before
 
@@ -147,7 +151,7 @@ def test_of_a_device_that_lives(plant: Plant) -> None:
     plant.wiring.registry.record(data, plant.now())
     before = rows(plant)
     with pytest.raises(OtaError) as caught:
-        plant.wiring.retire("a", honest(plant))
+        leave(plant, "a", honest(plant))
     assert caught.value.code == "receipt-outlived"
     assert rows(plant) == before
 
@@ -157,7 +161,7 @@ def test_of_a_device_with_a_copy(plant: Plant) -> None:
     words = lying.last(plant["a"]) | {"state_id": "copied", "counter": 1}
     plant.wiring.registry.record(statement.sign("report", words, KEYS["a"]), plant.now())
     with pytest.raises(OtaError) as caught:
-        plant.wiring.retire("a", honest(plant))
+        leave(plant, "a", honest(plant))
     assert caught.value.code == "receipt-state"
     assert plant.wiring.registry.device("a").state == "restored"
 
@@ -206,7 +210,7 @@ def test_on_the_command_line(plant: Plant, capsys: pytest.CaptureFixture[str]) -
 def test_a_last_word_is_the_last(plant: Plant) -> None:
     """The key that signed it never joins again; the device may, with a key of its own."""
     enrolment = plant.folder / "again.json"
-    plant.wiring.retire("a", honest(plant))
+    leave(plant, "a", honest(plant))
     gateway = plant["a"]
     new = gateway.enrol()
     words = statement.peek("enrolment", new).body
@@ -220,9 +224,9 @@ def test_a_last_word_is_the_last(plant: Plant) -> None:
     plant.wiring.registry.replace(new)
     assert plant.wiring.registry.device("a").state == "active"
     with pytest.raises(OtaError) as replayed:
-        plant.wiring.retire("a", honest(plant))
+        leave(plant, "a", honest(plant))
     assert replayed.value.code == "statement-signature"
-    plant.wiring.retire("a", None)
+    leave(plant, "a", None)
     ends = plant.wiring.registry.retirements("a")
     assert [end.receipt is not None for end in ends] == [True, False]
     assert plant.wiring.registry.with_receipt() == frozenset()

@@ -40,6 +40,14 @@ def test_from_request_to_revocation(plant: Ota, aws: Account, tmp_path: Path) ->
     assert "BEGIN CERTIFICATE" in out.read_text()
     seen = plant.ok("device", "show", DEVICE, "-o", "json").json
     assert [c["status"] for c in seen["certificates"]] == ["ACTIVE"]
+    tried = plant.ok("device", "revoke", DEVICE, "--dry-run", "-o", "json").json
+    assert tried == {
+        "device": DEVICE,
+        "would_revoke": [made["certificate_id"]],
+        "would_retire": True,
+        "would_withdraw": [],
+    }
+    assert plant("device", "revoke", "gw-99", "--dry-run").code == 2
     assert plant("device", "revoke", DEVICE).code == 4
     assert plant.ok("device", "show", DEVICE, "-o", "json").json == seen
     assert (seen["registered"], seen["receipt"]) == ("active", "")

@@ -206,7 +206,11 @@ def test_tidy_closes_at_once_and_removes_later(world: World, courier: BookCourie
     assert courier.opened == set()
     assert courier.tidied == []
     world.tick(7 * 86400)
-    assert tidy(world, days=7) == [Tidied("app-2-x7k2m9", "COMPLETED", [FIRST])]
+    week = timedelta(days=7)
+    tried = world.campaign.tidy(world.now, week, 100, write=False)
+    assert tried == [Tidied("app-2-x7k2m9", "COMPLETED", [FIRST])]
+    assert courier.tidied == []
+    assert tidy(world, days=7) == tried
     assert tidy(world, days=7) == []
     assert courier.tidied == [FIRST]
     assert world.status()["state"] == "COMPLETED"

@@ -18,6 +18,7 @@ def tidy(
         str, typer.Option(help="Keep jobs of rollouts that ended less long ago.")
     ] = "7d",
     limit: Annotated[int, typer.Option(min=1, help="Orders in one run; run it again.")] = 500,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Close and remove jobs and groups of ended rollouts at couriers such as iot-jobs.
 
@@ -25,10 +26,13 @@ def tidy(
     """
     session = sessions.of(ctx)
     age = inputs.duration(older_than, "--older-than")
-    session.confirm(f"jobs of rollouts that ended more than {older_than} ago will be removed")
-    found = session.wiring.campaign.tidy(sessions.now(), age, limit)
+    if not dry_run:
+        session.confirm(f"jobs of rollouts that ended more than {older_than} ago will be removed")
+    campaign = session.wiring.campaign
+    found = campaign.tidy(sessions.now(), age, limit, write=not dry_run)
     for row in found:
         for problem in row.problems:
             session.say(f"{row.rollout}: {problem}")
-    rows = [{"rollout": r.rollout, "state": r.state, "removed": len(r.removed)} for r in found]
-    session.rows(rows, ("rollout", "state", "removed"))
+    gone = "due" if dry_run else "removed"
+    rows = [{"rollout": r.rollout, "state": r.state, gone: len(r.removed)} for r in found]
+    session.rows(rows, ("rollout", "state", gone))
