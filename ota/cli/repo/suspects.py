@@ -23,7 +23,7 @@ def suspects(
 ) -> None:
     """After a keyholder's key was stolen: what it may have listed, and who ran it.
 
-    Lists what nothing signed before the theft vouches for, and the devices that have it. Replace
+    Lists what nothing signed before the theft vouches for, and the devices that have or ran it. Replace
     the keyholder in repo-metadata/ and run ota repo change: one sitting signs both.
     """
     from ota.repositories import compromised  # noqa: PLC0415 - `ota --help` stays quick
