@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from simulators.agentbox import Box
 
+from ota.agent.runs.journal import MOST, Ended
 from ota.agent.state import State
 from signing import statement
 from signing.errors import NotFound, OtaError, Outage
+from signing.playbooks.run import PlaybookRun
 
 
 @pytest.fixture
@@ -170,3 +172,35 @@ def test_report_and_change_are_one(tmp_path: Path) -> None:
     outcomes = [r for r in box.reports() if r.event == "outcome"]
     assert len(outcomes) == 1
     assert [r.counter for r in box.reports()] == sorted({r.counter for r in box.reports()})
+
+
+def test_a_thief_of_orders_fills_no_disk(state: State) -> None:
+    """Runs that end in the year 9999 are not remembered without end; others are."""
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+
+    def ended(order: str, not_after: str) -> None:
+        run = PlaybookRun(
+            path="playbooks/tidy-1.json",
+            length=1,
+            hashes={"sha256": "0" * 64},
+            parameters={},
+            rollout="tidy-aaaaaa",
+            wave=0,
+            order=order,
+            least_image_snapshot=1,
+            not_after=not_after,
+        )
+        state.runs.end(run, Ended("committed", ""))
+
+    honest = {f"honest-{number}" for number in range(20)}
+    with state.transaction():
+        for number in range(MOST + 200):
+            ended(f"evil-{number}", "9999-12-31T23:59:59Z")
+        for order in honest:
+            ended(order, "2026-12-01T00:00:00Z")
+        ended("past", "2026-11-01T00:00:00Z")
+    state.runs.forget("evil-1199", now)
+    left = state.runs.finished()
+    assert len(left) == MOST + 1
+    assert honest | {"evil-1199"} <= left
+    assert "past" not in left

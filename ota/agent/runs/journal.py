@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -26,6 +26,9 @@ from signing.errors import Malformed
 from signing.playbooks.run import PlaybookRun
 from signing.playbooks.target import PlaybookTarget
 from signing.report import StepState
+
+MOST: Final = 1000
+"""Orders that have ended and are remembered, with what their steps told (16 KiB at most)."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +163,21 @@ class RunJournal:
         return frozenset(order for (order,) in self._db.execute("SELECT order_id FROM runs_ended"))
 
     def forget(self, assigned: str, now: datetime) -> None:
-        """Forget orders past their end, but for the one that is ``assigned``."""
+        """Forget orders past their end, but for the one that is ``assigned``.
+
+        Of more than :data:`MOST` those go that end last: a thief of the director's key can order
+        without end, until the year 9999, and whatever is forgotten that thief could order anew.
+        """
         self._db.execute(
             "DELETE FROM runs_ended WHERE not_after < ? AND order_id != ?",
             strict.stamp(now),
             assigned,
+        )
+        self._db.execute(
+            "DELETE FROM runs_ended WHERE order_id IN (SELECT order_id FROM runs_ended "
+            "WHERE order_id != ? ORDER BY not_after, order_id LIMIT -1 OFFSET ?)",
+            assigned,
+            MOST,
         )
 
 
