@@ -27,6 +27,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from ota.agent import answers, floors, hints, parts, states
+from ota.agent.allowance import Allowance
 from ota.agent.apply import Applier
 from ota.agent.endings import Result
 from ota.agent.runs import asking, updating
@@ -66,6 +67,7 @@ class Agent:
         self.reporter = self.applier.reporter
         self.components = self.applier.components
         self.machine = self.applier.machine
+        self._allowance = Allowance(self.machine.monotonic)
 
     # -- one cycle -----------------------------------------------------------------------------
     def cycle(self) -> list[Result]:
@@ -276,12 +278,13 @@ class Agent:
         for _ in range(AT_ONCE):
             if hint is None:
                 return
+            self._allowance.take()
             self.reporter.hint = self._judge(hint)
             self._deaf = True
             with suppress(Outage):
                 self.feed.done(hint)
                 self._deaf = False
-                hint = self.feed.next(0.0)
+                hint = None if self._allowance.wait() else self.feed.next(0.0)
                 continue
             return
 
@@ -323,7 +326,8 @@ class Agent:
             if self.gone:
                 break
             pause = delay(interval, failures) * (1 + jitter * random.random())  # noqa: S311 - spreads load
-            hint = waiting.hint(pause, stopped, listen=not self._deaf)
+            quiet = pause if self._deaf else self._allowance.wait()
+            hint = waiting.hint(pause, stopped, quiet=quiet)
 
 
 def delay(interval: float, failures: int) -> float:

@@ -45,14 +45,16 @@ class Waiting:
     _flush_at: float = 0.0
 
     def hint(
-        self, seconds: float, stopped: Callable[[], bool], *, listen: bool = True
+        self, seconds: float, stopped: Callable[[], bool], *, quiet: float = 0.0
     ) -> Hint | None:
-        """A hint, or None after ``seconds``; without ``listen`` only the rest is done."""
+        """A hint, or None after ``seconds``; for ``quiet`` seconds only the rest is done."""
         until = self.machine.monotonic() + seconds
+        listen_at = self.machine.monotonic() + quiet
         self._flush_at = max(self._flush_at, self.machine.monotonic() + _TURN)
         while (left := until - self.machine.monotonic()) > 0 and not stopped():
             self._hand_over()
             turn = min(left, _TURN)
+            listen = self.machine.monotonic() >= listen_at
             hint = self._heard(turn) if listen else None
             if hint is not None:
                 return hint

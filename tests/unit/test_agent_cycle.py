@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from simulators.agentbox import Box, sha
 
 from ota.agent.agent import delay
+from ota.agent.allowance import BURST
+from ota.agent.endings import Result
 from ota.ports_device import Hint
 from signing import strict
-from signing.errors import Outage, Refusal, Stale
+from signing.errors import OtaError, Outage, Refusal, Stale
 
 FIRST = "ota-app-1-aaaaaa-u1-w1-b1"
 
@@ -498,3 +501,34 @@ def test_retries_slow_down_to_the_interval(failures: int, seconds: float) -> Non
     """Trouble is looked at again soon, then later and later, never later than the interval."""
     assert delay(300.0, failures) == seconds
     assert delay(5.0, failures) == 5.0
+
+
+def test_a_flood_of_hints_wears_nothing_out(box: Box) -> None:
+    """Whoever holds the broker sends hints without end: ten minutes cost a burst and sixty.
+
+    An order that arrives meanwhile is followed all the same.
+    """
+    installed(box)
+    agent = box.process()
+    end = box.machine.seconds + 600
+    body = b'{"schema":1,"device":"press-07","order":"nobody-assigned-%d","rollout":"r-1"}'
+    taken: list[int] = []
+    results: list[Result] = []
+
+    def flood(timeout: float) -> Hint | None:
+        del timeout
+        box.machine.seconds += 0.2
+        taken.append(len(taken))
+        return Hint(body % len(taken), None)
+
+    def log(found: Iterable[Result] | OtaError) -> None:
+        assert not isinstance(found, OtaError), found
+        results.extend(found)
+        if len(taken) == BURST + 10:
+            box.ship("app/app-2.bin", b"two", order="ota-app-2-aaaaaa-u1-w1-b1")
+
+    agent.feed.next = flood  # type: ignore[method-assign]  # a hostile broker
+    agent.feed.done = lambda _hint: None  # type: ignore[method-assign]  # which takes the answer
+    agent.run(300.0, 0.0, lambda: box.machine.seconds > end, log)
+    assert BURST < len(taken) < BURST + 62
+    assert [r.outcome for r in results] == ["committed"]
