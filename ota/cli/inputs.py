@@ -15,8 +15,10 @@ from pathlib import Path
 from ota.errors import Malformed, Misuse, NotFound, Refusal
 from signing import durable
 
-_DURATION = re.compile(r"([0-9]{1,6})(s|m|h|d)")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(?:[0-9]{1,6}[smhdw]){1,5}")
+_PART = re.compile(r"([0-9]+)([smhdw])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = timedelta(days=3650)
 
 
 def read(path: Path, limit: int, what: str) -> bytes:
@@ -59,7 +61,8 @@ def spoken(seconds: float) -> str:
     ('1h30m', '2s')
     """
     left, words = int(seconds), ""
-    for unit, size in reversed(_UNITS.items()):
+    for unit in "dhms":
+        size = _UNITS[unit]
         if left >= size:
             words += f"{left // size}{unit}"
             left %= size
@@ -67,8 +70,10 @@ def spoken(seconds: float) -> str:
 
 
 def duration(text: str, where: str) -> timedelta:
-    """``90s``, ``10m``, ``12h``, ``7d``; ``Malformed`` for anything else."""
-    found = _DURATION.fullmatch(text)
-    if not found:
-        raise Malformed(f'{where}: {text!r:.40} is not a duration such as "90s", "10m", "12h"')
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    """``90s``, ``1h30m``, ``7d``, ``2w``, as in a spec; ``Malformed`` for anything else."""
+    if not _DURATION.fullmatch(text):
+        raise Malformed(f"{where}: {text!r:.40} is not a duration such as 90s, 10m, 1h30m or 7d")
+    found = timedelta(seconds=sum(int(n) * _UNITS[unit] for n, unit in _PART.findall(text)))
+    if found > _LONGEST:
+        raise Malformed(f"{where}: {text!r:.40} is more than ten years")
+    return found

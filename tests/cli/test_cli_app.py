@@ -14,8 +14,9 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ota.cli import output
+from ota.cli import inputs, output
 from ota.cli.app import app, hoist, run
+from ota.errors import Malformed
 from tests.cli.conftest import Ota
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,6 +221,23 @@ def test_help_is_quick() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), ("7d", 604_800), ("2w", 1_209_600), ("0s", 0)],
+)
+def test_durations_are_those_of_a_spec(text: str, seconds: int) -> None:
+    """What a spec may say, a switch may say; and it is said back in the same words."""
+    assert inputs.duration(text, "--x").total_seconds() == seconds
+    assert inputs.duration(inputs.spoken(seconds), "--x").total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "-5s", "5 s", "5y", "1.5h", "999999d", "9999999s"])
+def test_what_is_no_duration_is_named(text: str) -> None:
+    """Nothing is guessed, and nothing is so long that a calendar ends before it."""
+    with pytest.raises(Malformed, match="--x: "):
+        inputs.duration(text, "--x")
 
 
 # -- forms of output ---------------------------------------------------------------------------
