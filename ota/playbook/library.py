@@ -18,6 +18,7 @@ from ota.errors import NotFound, NotPermitted, Refusal
 from ota.ports import ArtifactStore
 from ota.repositories.publishing import Progress
 from ota.repositories.repo import Repositories, Show, Signed
+from ota.repositories.standing import standing
 from signing import layout
 from signing.changes.ceremony import Pending
 from signing.image.repository import Image
@@ -64,17 +65,11 @@ class Library:
         state = self._repos.image().state(now)
         published = state.playbooks() if state else {}
         current = state.playbooks(now) if state else {}
-        known = {
-            path: Listed(target, "published" if path in current else "expired")
-            for path, target in published.items()
-        }
-        pending = self._repos.pending("image")
+        after, pending = published, self._repos.pending("image")
         if pending is not None and PLAYBOOKS in pending.roles:
-            drafted = playbook_target.fitting(pending.drafts()[PLAYBOOKS])
-            known |= {p: Listed(t, "waiting") for p, t in drafted.items() if p not in published}
-            gone = {p: t for p, t in published.items() if p not in drafted}
-            known |= {p: Listed(t, "to be yanked") for p, t in gone.items()}
-        return [item for _, item in sorted(known.items())]
+            after = playbook_target.fitting(pending.drafts()[PLAYBOOKS])
+        known = standing(published, current, after)
+        return [Listed(*item) for _, item in sorted(known.items())]
 
     def show(self, text: str, now: datetime) -> Listed:
         """The playbook of this ``NAME@VERSION`` or path; ``NotFound``."""

@@ -24,6 +24,7 @@ from ota.errors import NotFound, NotPermitted
 from ota.repositories import imagefile
 from ota.repositories.publishing import Progress
 from ota.repositories.repo import Repositories, Show, Signed
+from ota.repositories.standing import standing
 from signing.changes.ceremony import Pending
 from signing.image.repository import Image
 from signing.release import Format, Release
@@ -192,24 +193,14 @@ class Releases:
         state = image.state(now)
         published = state.releases() if state else {}
         current = state.releases(now) if state else {}
-        known = {
-            path: Listed(release, "published" if path in current else "expired")
-            for path, release in published.items()
-        }
-        pending = self._repos.pending("image")
-        return known if pending is None else known | _changed(image.after(pending, now), published)
-
-
-def _changed(
-    after: dict[str, dict[str, Release]], published: dict[str, Release]
-) -> dict[str, Listed]:
-    """Releases that the waiting change adds or takes off."""
-    found: dict[str, Listed] = {}
-    for component, listed in after.items():
-        found |= {p: Listed(r, "waiting") for p, r in listed.items() if p not in published}
-        gone = {p: r for p, r in published.items() if r.component == component and p not in listed}
-        found |= {p: Listed(r, "to be yanked") for p, r in gone.items()}
-    return found
+        after, pending = published, self._repos.pending("image")
+        if pending is not None:
+            moved = image.after(pending, now)
+            after = {p: r for p, r in published.items() if r.component not in moved}
+            for listed in moved.values():
+                after |= listed
+        known = standing(published, current, after)
+        return {path: Listed(*item) for path, item in known.items()}
 
 
 def default_path(build: Build) -> str:
