@@ -30,6 +30,7 @@ from ota.agent import answers, floors, hints, parts, states
 from ota.agent.allowance import Allowance
 from ota.agent.apply import Applier
 from ota.agent.endings import Result
+from ota.agent.patience import Patience
 from ota.agent.runs import asking, updating
 from ota.agent.runs.runner import WIPED, Runner
 from ota.agent.state import Ended
@@ -43,7 +44,6 @@ from signing.layout import PLAYBOOKS
 
 AT_ONCE: Final = 32
 """Most hints that are looked at for one cycle."""
-_PATIENCE: Final = 6 * 3600.0
 
 
 @dataclass
@@ -60,7 +60,6 @@ class Agent:
     gone: bool = False
     _asked: list[hints.Body] = field(default_factory=list)
     _deaf: bool = False
-    _refusals: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.state = self.applier.state
@@ -68,6 +67,7 @@ class Agent:
         self.components = self.applier.components
         self.machine = self.applier.machine
         self._allowance = Allowance(self.machine.monotonic)
+        self._patience = Patience(self.machine.monotonic)
 
     # -- one cycle -----------------------------------------------------------------------------
     def cycle(self) -> list[Result]:
@@ -219,10 +219,12 @@ class Agent:
     def _apply(self, cycle: Cycle) -> list[Result]:
         results: list[Result] = []
         for wanted in cycle.wanted:
-            if self.state.is_closed(wanted.assignment) or self._too_soon(wanted):
+            order = wanted.assignment.order
+            waits = not self.reporter.hint and self._patience.too_soon(order)  # no hint waits
+            if waits or self.state.is_closed(wanted.assignment):
                 continue
             results.append(self.applier.apply(wanted))
-            self._remember(wanted, results[-1])
+            self._patience.remember(order, results[-1].outcome)
             self.flush()
             if self._unfinished():
                 break
@@ -240,24 +242,6 @@ class Agent:
                 image = self.state.image(name, slots.current)
                 if image and not slots.trial and part.installer.verify_active(slots.current):
                     self.state.put(f"needs_human {name}", "")
-
-    # -- patience with what is refused again and again -------------------------------------------
-    def _too_soon(self, wanted: Wanted) -> bool:
-        """Bytes that were refused are not fetched every few minutes for ever.
-
-        Kept in memory and in monotonic time, so neither a wrong clock nor a restart, and no
-        hint, can keep an honest update away.
-        """
-        _, until = self._refusals.get(wanted.assignment.order, (0, 0.0))
-        return not self.reporter.hint and self.machine.monotonic() < until
-
-    def _remember(self, wanted: Wanted, result: Result) -> None:
-        order = wanted.assignment.order
-        count = self._refusals.get(order, (0, 0.0))[0] + 1
-        self._refusals.clear()
-        if result.outcome == "refused":
-            pause = min(_PATIENCE, FIRST_RETRY * 2**count)
-            self._refusals[order] = (count, self.machine.monotonic() + pause)
 
     # -- the loop ------------------------------------------------------------------------------
     def look(self, hint: Hint | None = None) -> list[Result]:

@@ -83,13 +83,8 @@ class MqttChannel:
 
     def describe(self, job: str) -> ExecutionState | None:
         """How an execution stands; None for one that is gone or has ended."""
-        try:
-            found = self._ask(self._topics.describe(job), iot_messages.describe).execution
-        except Rejected as e:
-            if e.gone:
-                return None
-            raise
-        return None if found is None else ExecutionState(status=found.status, version=found.version)
+        topic = self._topics.describe(job)
+        return iot_messages.standing(lambda: self._ask(topic, iot_messages.describe))
 
     def update(
         self, execution: Execution, state: State, details: Mapping[str, str]

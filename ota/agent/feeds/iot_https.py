@@ -69,13 +69,8 @@ class HttpsChannel:
 
     def describe(self, job: str) -> ExecutionState | None:
         """How an execution stands; None for one that is gone or has ended."""
-        try:
-            found = self._ask("GET", f"{self._job(job)}?includeJobDocument=false").execution
-        except Rejected as e:
-            if e.gone:
-                return None
-            raise
-        return None if found is None else ExecutionState(status=found.status, version=found.version)
+        path = f"{self._job(job)}?includeJobDocument=false"
+        return iot_messages.standing(lambda: self._ask("GET", path))
 
     def update(
         self, execution: Execution, state: State, details: Mapping[str, str]

@@ -13,7 +13,7 @@ AWS may add others. The job document is kept as the bytes it came as, and is jud
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -99,6 +99,17 @@ class Rejected(Outage):
     def gone(self) -> bool:
         """Whether the execution is not there, or has ended."""
         return self.reason in {"ResourceNotFound", "TerminalStateReached"}
+
+
+def standing(ask: Callable[[], Answer]) -> ExecutionState | None:
+    """How the execution that ``ask`` asks for stands; None for one that is gone or has ended."""
+    try:
+        found = ask().execution
+    except Rejected as e:
+        if e.gone:
+            return None
+        raise
+    return None if found is None else ExecutionState(status=found.status, version=found.version)
 
 
 def read(data: bytes) -> Answer:
