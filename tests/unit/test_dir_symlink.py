@@ -175,6 +175,21 @@ def test_first_install_rolled_back(box: Box) -> None:
     assert not (box.app / "current").is_symlink()
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+@pytest.mark.parametrize("where", ["app", "app/releases"])
+def test_a_folder_of_everyone(box: Box, where: str, mode: int) -> None:
+    """Who comes first would own what runs next: nothing is installed there, sticky or not."""
+    (box.app / "releases").mkdir(parents=True)
+    (box.folder / where).chmod(mode)
+    for action in (
+        lambda: box.installer().precheck(box.one.release),
+        lambda: box.installer().stage(box.one),
+    ):
+        with pytest.raises(Outage, match="writable by everyone"):
+            action()
+    assert [path.name for path in box.app.rglob("*")] == ["releases"]
+
+
 def test_current_is_a_real_folder(box: Box) -> None:
     """A folder in the link's place is the owner's: precheck says so, nothing is written."""
     (box.app / "current").mkdir(parents=True)

@@ -137,10 +137,11 @@ def test_source_of_others(box: Box, how: str) -> None:
     assert box.names() == []
 
 
-def test_target_folder_of_everyone(box: Box) -> None:
-    """Where everyone may rename files nothing is installed."""
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_target_folder_of_everyone(box: Box, mode: int) -> None:
+    """Where everyone may make or rename files nothing is installed."""
     box.path.parent.mkdir()
-    box.path.parent.chmod(0o777)
+    box.path.parent.chmod(mode)
     for action in (
         lambda: box.installer().precheck(box.one.release),
         lambda: box.installer().stage(box.one),

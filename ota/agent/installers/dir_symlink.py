@@ -20,6 +20,7 @@ Options: ``path`` (absolute), ``restart`` (argv), ``restart_timeout`` (seconds),
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,13 +89,26 @@ class DirSymlink:
                 subject=str(self._current),
                 remedy="move it away, or choose another path in agent.toml",
             )
+        self._check_folders()
         with durable.seam("measure free space", self._path):
             durable.need(self._path, 2 * release.length + MARGIN)
+
+    def _check_folders(self) -> None:
+        """Whoever may write there decides what runs, whatever was verified."""
+        for folder in (self._path, self._releases):
+            if folder.is_dir() and folder.stat().st_mode & stat.S_IWOTH:
+                raise Outage(
+                    "can not install here: the folder is writable by everyone",
+                    code="installer",
+                    subject=str(folder),
+                    remedy=f"chmod o-w {folder}, or choose another path in agent.toml",
+                )
 
     def stage(self, image: VerifiedBytes) -> None:
         """Unpack beside what runs. A complete, undamaged folder of that hash is kept."""
         sha256 = image.release.sha256
         with durable.seam("stage", self._path):
+            self._check_folders()
             durable.make_folder(self._releases, 0o755)
             keep = {*self._bootable(), sha256}
             self._prune(keep)

@@ -83,10 +83,9 @@ class SingleFile:
             durable.need(self._path.parent, room)
 
     def _check_place(self) -> None:
-        if self._path.parent.is_dir():
-            mode = self._path.parent.stat().st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                self._unfit("its folder is writable by everyone")
+        # Sticky or not: who comes first would own the name under which a file is staged.
+        if self._path.parent.is_dir() and self._path.parent.stat().st_mode & stat.S_IWOTH:
+            self._unfit("its folder is writable by everyone")
         if os.path.lexists(self._path) and not stat.S_ISREG(os.lstat(self._path).st_mode):
             self._unfit("it is not a regular file")
 
