@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from ota.cli.rollout import look
 from tests.cli.conftest import BOTH, DEVICES, HARDWARE, PASSPHRASE, Ota
@@ -389,6 +391,23 @@ def test_signatures_that_would_not_count_are_not_made(ota: Ota, second: Path, pl
     assert (result.code, file.exists()) == (4, False)
     assert "root-1 is no approver: rollout.toml names approver\n" in result.err
     assert "code: approver-unlisted\nnext: ota rollout approve PLAN --key approver\n" in result.err
+
+
+def test_an_approver_at_a_terminal_is_asked(
+    ota: Ota, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waves and warnings are shown first; a no, and nothing is signed or drafted."""
+
+    def no(text: str, **_: object) -> bool:
+        assert text.startswith("approve app-2-")
+        raise typer.Abort
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "confirm", no)
+    result = ota("rollout", "approve", plan, "--key", "approver")
+    assert result.code == 1
+    assert "3 devices in waves: canary 1, rest 2" in result.err
+    assert ota.ok("rollout", "list", "-o", "json").json == []
 
 
 def test_author_can_not_approve(ota: Ota, plan: Path) -> None:

@@ -88,6 +88,7 @@ def approve(
         session.say(line)
     for warning in described["warnings"]:
         session.say(f"warning: {warning}")
+    session.ask(f"approve {described['rollout']}")
     approval = session.wiring.sign_approval(data, key, ends)
     if out is not None:
         durable.replace(out, approval)
