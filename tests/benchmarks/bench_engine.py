@@ -43,7 +43,7 @@ from ota.repositories.publishing import Publisher
 from ota.repositories.release import Build
 from ota.rollout.journal import SqlJournal
 from ota.stores.directory import DirectoryStore
-from signing import durable, layout, report, statement, strict
+from signing import durable, handles, layout, report, statement, strict
 from signing.report import ComponentState, Slot, UpdateState
 
 WAVES = (
@@ -178,7 +178,8 @@ def categories(meter: Meter) -> None:
     meter.wrap(files, Downloader, "metadata", "image")
     meter.wrap(files, SpoolFeed, "next", "done", "send")
     meter.wrap(files, durable, "replace", "remove", "read", "create", "folder")
-    meter.wrap(files, spool_tree, "names", "write", "publish", "remove", "read", "set_aside")
+    meter.wrap(files, handles, "names", "write", "publish", "remove", "read")
+    meter.wrap(files, spool_tree, "set_aside")
     meter.wrap(files, Spool, "dispatch", "collect", "acknowledge")
     meter.wrap(files, Publisher, "resume")
     meter.wrap("fsync", os, "fsync")
