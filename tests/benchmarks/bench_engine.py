@@ -47,7 +47,7 @@ from signing import durable, handles, layout, report, statement, strict
 from signing.report import ComponentState, Slot, UpdateState
 
 WAVES = (
-    {"name": "canary", "count": 20},
+    {"name": "canary", "count": 4},
     {"name": "tenth", "percent": 10},
     {"name": "half", "percent": 40},
     {"name": "rest", "rest": True, "allow_empty": True},
