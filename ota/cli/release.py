@@ -142,13 +142,11 @@ def yank(
     if not paths:
         session.say(f"{name}: the waiting change takes it off already")
     if dry_run:
-        for path in paths:
-            releases.check_yank(path, sessions.now())
+        releases.check_yank(paths, sessions.now())
         session.rows([{"path": path, "yanked": "dry run"} for path in paths], ("path", "yanked"))
         return
     session.confirm(f"no device will install {', '.join(paths) or name} any more")
-    for path in paths:
-        reasons = releases.yank(path, sessions.now())
+    for path, reasons in releases.yank_all(paths, sessions.now()).items():
         if reasons:
             session.say(f"{path}: only from where it does not belong; it is {reasons[0]}")
     _finish(session, sign, publish=publish)

@@ -10,13 +10,13 @@ was verified from the workspace's own roots, its text included.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from ota.errors import NotFound, NotPermitted, Refusal
 from ota.ports import ArtifactStore
 from ota.repositories.publishing import Progress
+from ota.repositories.release import InUse, unused
 from ota.repositories.repo import Repositories, Show, Signed
 from ota.repositories.standing import standing
 from signing import layout
@@ -26,9 +26,6 @@ from signing.layout import PLAYBOOKS
 from signing.playbooks import target as playbook_target
 from signing.playbooks.playbook import LIMIT, Playbook
 from signing.playbooks.target import PlaybookTarget
-
-InUse = Callable[[str], list[str]]
-"""Target path -> reasons why it can not be taken off; empty when it can (rule 9)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Library:
         self,
         repositories: Repositories,
         store: ArtifactStore,
-        in_use: InUse = lambda _path: [],
+        in_use: InUse = unused,
     ) -> None:
         self._repos = repositories
         self._store = store
@@ -124,7 +121,7 @@ class Library:
         Raises ``NotPermitted`` (``in-use``) while a director or an open rollout names it (rule 9).
         """
         item = self.show(text, now)
-        reasons = self._in_use(item.target.path)
+        reasons = self._in_use([item.target.path])[item.target.path]
         if reasons:
             raise NotPermitted(
                 f"{item.target.short} is in use: {'; '.join(reasons[:5])}",

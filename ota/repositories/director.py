@@ -6,7 +6,7 @@ edits, publishes by compare-and-swap, and tries again when another publisher was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 
 from ota.errors import Busy
@@ -76,15 +76,6 @@ class DirectorDesk:
         if drop:
             self._publisher.drop(f"director/{device}")
         return self._publish(device, make)
-
-    def uses(self, path: str, devices: Iterable[str]) -> list[str]:
-        """Devices whose current director metadata names this release (rule 9), in words."""
-        return [
-            f"the director assigns it to {device} (order {assignment.order})"
-            for device in devices
-            for assignment in self.assignments(device).values()
-            if assignment.path == path
-        ]
 
     def _publish(self, device: str, make: Callable[[], Edition | None]) -> bool:
         self._publisher.resume(f"director/{device}")

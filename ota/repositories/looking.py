@@ -9,7 +9,7 @@ waiting: a store far away answers eight as soon as one.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from ota.errors import OtaError
@@ -36,3 +36,21 @@ def states(
     with ThreadPoolExecutor(_WORKERS, "look") as pool:
         while batch := list(itertools.islice(waiting, _AT_ONCE)):
             yield from pool.map(look, batch)
+
+
+def uses(
+    desk: DirectorDesk, paths: Collection[str], devices: Iterable[str]
+) -> dict[str, list[str]]:
+    """Path -> devices whose current director metadata names it (rule 9), in words; one look at each.
+
+    Raises for a device of which nobody can say what it is assigned.
+    """
+    found: dict[str, list[str]] = {path: [] for path in paths}
+    for device, state in states(desk, devices):
+        if isinstance(state, OtaError):
+            raise state
+        for assignment in state.assignments.values():
+            if assignment.path in found:
+                why = f"the director assigns it to {device} (order {assignment.order})"
+                found[assignment.path].append(why)
+    return found

@@ -13,7 +13,7 @@ by one (rule 2 of the numbers: never the version).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,8 +29,8 @@ from signing.changes.ceremony import Pending
 from signing.image.repository import Image
 from signing.release import Format, Release
 
-InUse = Callable[[str], list[str]]
-"""Target path -> reasons why it can not be taken off; empty when it can (rule 9)."""
+InUse = Callable[[Collection[str]], Mapping[str, list[str]]]
+"""Target paths -> for each the reasons why it can not be taken off; none when it can (rule 9)."""
 
 _EXTENSION = re.compile(r"(\.tar)?\.[A-Za-z0-9]{1,12}\Z")
 
@@ -49,6 +49,19 @@ class Build:
     format: Format | None = None
 
 
+def unused(paths: Collection[str]) -> dict[str, list[str]]:
+    """Where there is neither a director nor a rollout."""
+    return {path: [] for path in paths}
+
+
+@dataclass(frozen=True)
+class Yank:
+    """Why a release is in use, and whether it stands where it belongs."""
+
+    reasons: list[str]
+    rightful: bool
+
+
 @dataclass(frozen=True)
 class Listed:
     """One release and where it stands."""
@@ -60,7 +73,7 @@ class Listed:
 class Releases:
     """Releases of one workspace; ``in_use`` knows directors and open rollouts."""
 
-    def __init__(self, repositories: Repositories, in_use: InUse = lambda _path: []) -> None:
+    def __init__(self, repositories: Repositories, in_use: InUse = unused) -> None:
         self._repos = repositories
         self._in_use = in_use
 
@@ -152,29 +165,43 @@ class Releases:
         (rule 9): withdraw there first. From where it does not belong, and no device takes it, it
         goes nevertheless; returns the reasons for which its rightful listing stays then.
         """
-        reasons, where = self.check_yank(path, now)
+        return self.yank_all([path], now)[path]
+
+    def yank_all(self, paths: Collection[str], now: datetime) -> dict[str, list[str]]:
+        """The same for several, all or none, with one look at each device."""
+        yanks = self.check_yank(paths, now)
+        if not yanks:
+            return {}
+        first, *more = yanks
 
         def edit(image: Image, pending: Pending | None) -> Pending:
-            return image.yank(pending, path, now, astray=bool(reasons))
+            made = image.yank(pending, first, now, astray=bool(yanks[first].reasons))
+            for path in more:
+                made = image.yank(made, path, now, astray=bool(yanks[path].reasons))
+            return made
 
         self._repos.change_image(edit)
-        return reasons if any(where.values()) else []
+        return {path: yank.reasons if yank.rightful else [] for path, yank in yanks.items()}
 
-    def check_yank(self, path: str, now: datetime) -> tuple[list[str], dict[str, bool]]:
-        """Why a release is in use, and where it stands (role -> whether it belongs there).
+    def check_yank(self, paths: Collection[str], now: datetime) -> dict[str, Yank]:
+        """Whether these may be taken off: raises as :meth:`yank`, and changes nothing."""
+        used = self._in_use(paths)
+        found: dict[str, Yank] = {}
+        for path in paths:
+            where = self._repos.image().where(self._repos.pending("image"), path, now)
+            found[path] = Yank(used[path], any(where.values()))
+            if used[path] and all(where.values()):
+                raise NotPermitted(
+                    f"{path} is in use: {'; '.join(used[path][:5])}",
+                    code="in-use",
+                    subject=path,
+                    remedy="ota rollout abort, or roll out another release first",
+                )
+        return found
 
-        Raises as :meth:`yank`, and changes nothing.
-        """
-        reasons = self._in_use(path)
-        where = self._repos.image().where(self._repos.pending("image"), path, now)
-        if reasons and all(where.values()):
-            raise NotPermitted(
-                f"{path} is in use: {'; '.join(reasons[:5])}",
-                code="in-use",
-                subject=path,
-                remedy="ota rollout abort, or roll out another release first",
-            )
-        return reasons, where
+    def in_use(self, paths: Collection[str]) -> dict[str, list[str]]:
+        """Path -> why it can not be taken off; an empty list where it can."""
+        return dict(self._in_use(paths))
 
     def _at(self, path: str, now: datetime) -> Listed | None:
         """What stands at one path; reads one hash bin at most."""

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ota.errors import Busy, Malformed, NotFound, NotPermitted
 from ota.ports import Courier
-from ota.repositories import joining, repostatus
+from ota.repositories import joining, looking, repostatus
 from ota.repositories.joining import Joined
 from ota.repositories.opened import REPOSITORIES
 from ota.repositories.release import Releases
@@ -297,10 +297,11 @@ class Wiring(Upkeep):
             progress=progress,
         )
 
-    def _in_use(self, path: str) -> list[str]:
-        """Why a release can not be taken off (rule 9): open rollouts, and every director."""
+    def _in_use(self, paths: Collection[str]) -> dict[str, list[str]]:
+        """Why releases can not be taken off (rule 9): open rollouts, and every director."""
         devices = repostatus.devices(self.repositories)
-        return [*self.campaign.in_use(path), *self.desk.uses(path, devices)]
+        named, assigned = self.campaign.named(), looking.uses(self.desk, paths, devices)
+        return {path: [*named.get(path, []), *assigned[path]] for path in paths}
 
     def collect(self, grace: timedelta, *, dry_run: bool) -> Survey:
         """Remove from the store what nobody is led to any more; ``dry_run`` only says what."""

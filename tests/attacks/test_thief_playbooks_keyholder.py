@@ -326,3 +326,12 @@ def test_what_it_let_in_is_found_and_taken_off(
     assert found["devices"] == [
         {"device": "a", "component": "playbooks", "path": target.path, "slot": "ran"}
     ]
+    assert run(["-C", str(plant.workspace), *words, "--yank", "--yes"]) == 4
+    out, err = capsys.readouterr()
+    assert [s["yanked"] for s in json.loads(out)["suspects"]] == [False]
+    assert "1 of 1 are in use and stay: playbooks/evil-1.0.0.json: the director assigns it" in err
+    plant.reopen()
+    plant.wiring.desk.withdraw("a", ["ota-evil-aaaaaa-u1-w0-b0"], plant.now())
+    plant.wiring.close()
+    assert run(["-C", str(plant.workspace), *words, "--yank", "--yes"]) == 0
+    assert [s["yanked"] for s in json.loads(capsys.readouterr().out)["suspects"]] == [True]

@@ -25,7 +25,7 @@ from tuf.api.metadata import Metadata
 
 from ota.cli import output
 from ota.errors import OtaError
-from ota.repositories import refreshing, repostatus
+from ota.repositories import looking, refreshing, repostatus
 from ota.repositories.catalogue import StoreCatalogue
 from ota.repositories.director import DirectorDesk
 from ota.repositories.repo import Repositories
@@ -124,7 +124,7 @@ class Operator:
                 f for f in repostatus.verify(self.repos, self.repos.director(), NOW) if not f.ok
             ],
             "refresh": lambda: refreshing.refresh(self.repos, desk, PLACE.policy, NOW).problems,
-            "use": lambda: desk.uses(LISTED[0], ["gw-1"]),
+            "use": lambda: looking.uses(desk, [LISTED[0]], ["gw-1"]),
         }
         return {name: answered(way) for name, way in ways.items()}
 

@@ -12,6 +12,7 @@ import pytest
 from simulators.signed import HARDWARE, NOW, Signed, assignment, replaced
 from tuf.api.metadata import Delegations, Metadata, Snapshot, Targets, Timestamp
 
+from ota.repositories import looking
 from signing import layout, repository, strict
 from signing.approval import Authorisation
 from signing.assignment import Assignment
@@ -422,6 +423,6 @@ def test_assignments_survive_their_own_bytes(place: Signed, approved: Authorisat
 def test_devices_that_use_a_release_are_named(place: Signed, approved: Authorisation) -> None:
     """What ``release yank`` asks before it takes a release off (rule 9)."""
     place.desk.assign(approved, DEVICE, assignment(NEW), NOW)
-    found = place.desk.uses(NEW.path, [DEVICE, "gw-2"])
-    assert found == [f"the director assigns it to {DEVICE} (order {assignment(NEW).order})"]
-    assert place.desk.uses(OLD.path, [DEVICE, "gw-2"]) == []
+    found = looking.uses(place.desk, [NEW.path, OLD.path], [DEVICE, "gw-2"])
+    words = f"the director assigns it to {DEVICE} (order {assignment(NEW).order})"
+    assert found == {NEW.path: [words], OLD.path: []}

@@ -8,7 +8,7 @@ import io
 import lzma
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -202,9 +202,9 @@ def test_a_release_in_use_is_not_yanked(place: Signed) -> None:
     release = place.released("1.0.0")
     asked: list[str] = []
 
-    def in_use(path: str) -> list[str]:
-        asked.append(path)
-        return ["the director assigns it to gw-1"]
+    def in_use(paths: Collection[str]) -> dict[str, list[str]]:
+        asked.extend(paths)
+        return {path: ["the director assigns it to gw-1"] for path in paths}
 
     with pytest.raises(NotPermitted, match="gw-1") as caught:
         Releases(place.repos, in_use).yank(release.path, NOW)
@@ -212,6 +212,26 @@ def test_a_release_in_use_is_not_yanked(place: Signed) -> None:
     assert caught.value.exit_code == 4
     assert asked == [release.path]
     assert place.repos.pending("image") is None
+
+
+def test_several_are_yanked_together_or_none(place: Signed) -> None:
+    """One in use keeps all of them listed; then one change takes all of them off."""
+    paths = [place.released(version).path for version in ("1.0.0", "2.0.0", "3.0.0")]
+    used = {paths[1]: ["the director assigns it to gw-1"]}
+
+    def in_use(asked: Collection[str]) -> dict[str, list[str]]:
+        return {path: used.get(path, []) for path in asked}
+
+    releases = Releases(place.repos, in_use)
+    with pytest.raises(NotPermitted, match="gw-1"):
+        releases.yank_all(paths, NOW)
+    assert place.repos.pending("image") is None
+    used.clear()
+    assert releases.yank_all(paths, NOW) == {path: [] for path in paths}
+    place.signed()
+    place.repos.publish(NOW)
+    assert releases.listing(NOW) == []
+    assert releases.yank_all([], NOW) == {}
 
 
 def test_a_release_that_only_waits_can_be_taken_back(place: Signed) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from ota.cli import session as sessions
 from ota.cli.repo.noun import app
+from ota.errors import NotPermitted
 
 
 @app.command(
@@ -36,14 +37,21 @@ def suspects(
         *compromised.affected(found, wiring.registry.devices("state!=retired")),
         *compromised.ran(found, wiring.registry.newest()),
     )
+    used: dict[str, list[str]] = {}
     if yank and found:
-        session.confirm(f"no device will install {', '.join(r.path for r in found)} any more")
-        for release in found:
-            wiring.releases.yank(release.path, now)
+        used = wiring.releases.in_use([r.path for r in found])
+        free = [path for path, reasons in used.items() if not reasons]
+        session.confirm(f"no device will install {', '.join(free) or 'none of them'} any more")
+        wiring.releases.yank_all(free, now)
     session.details(
         {
             "suspects": [
-                {"path": r.path, "version": r.version, "sha256": r.sha256, "yanked": yank}
+                {
+                    "path": r.path,
+                    "version": r.version,
+                    "sha256": r.sha256,
+                    "yanked": yank and not used[r.path],
+                }
                 for r in found
             ],
             "devices": [vars(item) for item in devices],
@@ -51,3 +59,10 @@ def suspects(
     )
     if yank and found:
         session.say("next: ota repo change, ota repo sign --key NAME, ota repo publish")
+    kept = [f"{path}: {reasons[0]}" for path, reasons in used.items() if reasons]
+    if kept:
+        raise NotPermitted(
+            f"{len(kept)} of {len(found)} are in use and stay: {'; '.join(kept[:5])}",
+            code="in-use",
+            remedy="ota rollout abort, or roll out another release first; then the same again",
+        )
