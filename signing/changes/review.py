@@ -32,13 +32,14 @@ from signing.errors import Malformed, NotFound, Refusal
 from signing.playbooks import words as playbook_words
 from signing.repository import holds
 
-_LINES = 500
+_LINES = 2000
+_WIDE = 1000
 
 
 def review(
     pending: Pending, anchors: Mapping[int, bytes], names: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """The change in words, at most 500 lines of printable text.
+    """The change in words, at most 2000 lines of printable text; releases come last.
 
     ``anchors``: version -> our own roots of this repository. Raises ``Malformed`` when the file
     contradicts itself, ``Refusal("signature")`` when what it replaces is not signed, ``NotFound``
@@ -59,12 +60,28 @@ def review(
         words += difference.targets(Targets.type, before, draft, names)
     words += lifting.words(pending)
     changed = {bins.component_of(name) for name in pending.roles} - {Root.type, Targets.type}
+    releases: list[str] = []
+    playbooks: list[str] = []
     for name in sorted(changed):
         old, new = case.component(name, before, after)
-        words += difference.component(name, old, new)
-        words += playbook_words.of_change(pending.files, _new(old, new))
-    shown = words[:_LINES] + ([f"... and {len(words) - _LINES} more"] if words[_LINES:] else [])
-    return tuple("".join(c if c.isprintable() else "?" for c in line) for line in shown)
+        found = difference.component(name, old, new)
+        lists = [line for line in found if line.startswith(f"{name}: lists ")]
+        words += [line for line in found if line not in lists]
+        releases += lists
+        playbooks += playbook_words.of_change(pending.files, _new(old, new))
+    lines = [*map(_plain, words), *map(_printable, playbooks), *map(_plain, releases)]
+    more = len(lines) - _LINES
+    return (*lines[:_LINES], f"... and {more} more") if more > 0 else tuple(lines)
+
+
+def _plain(line: str) -> str:
+    """One line that can neither look like several nor push the others off a screen."""
+    line = "".join(c if c.isascii() and c.isprintable() else "?" for c in " ".join(line.split()))
+    return line if len(line) <= _WIDE else f"{line[:_WIDE]}... ({len(line)} characters)"
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _new(before: Component | None, after: Component) -> dict[str, str]:

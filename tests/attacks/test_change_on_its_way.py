@@ -8,6 +8,7 @@ sign must not decide anything.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 import pytest
 from simulators.plant import Plant
 from simulators.threats import ENGINEERS, honest
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Root, TargetFile, Targets
 
 from ota.errors import Malformed
 from signing import layout, strict
@@ -179,3 +180,30 @@ def test_the_root_is_read_by_its_holders_as_well(plant: Plant) -> None:
     assert any(strict.stamp(FAR) in line for line in repos.review(lie))
     repos.discard("director")
     honest(plant)
+
+
+def test_nothing_that_is_said_hides_what_else_is_said(plant: Plant) -> None:
+    """No padding that wraps into lines of its own, no text without end; what matters comes first."""
+    repos = plant.wiring.repositories
+    repos.change(plant.now(), "image", [("image", "targets"), ("image", "app")])
+    fake = "targets: version 3 -> 4; nothing else changes"
+
+    def padded(top: Targets) -> None:
+        top.unrecognized_fields["note"] = f"x{' ' * 500}{chr(0x2800) * 500}{fake}{'y' * 10**6}"
+
+    def crowded(role: Targets) -> None:
+        some = next(iter(role.targets.values())).to_dict()
+        for number in range(3000):
+            path = f"app/a{number}.bin"
+            role.targets[path] = TargetFile.from_dict(deepcopy(some), path)
+        role.unrecognized_fields["release_counter"] = 99
+
+    words = shown(plant, lambda p: edited(edited(p, "targets", padded), "app", crowded))
+    (note,) = [line for line in words if "note" in line]
+    assert len(note) < 1100
+    assert "  " not in note
+    assert note.isascii()
+    at = [n for n, line in enumerate(words) if "release_counter 1 becomes 99" in line]
+    assert at
+    assert at[0] < 10, "before the releases"
+    assert words[-1].startswith("... and ")

@@ -189,9 +189,9 @@ def test_add_waits_for_signatures(ota: Ota, image: Path) -> None:
     signed = ota("release", "sign", "--key", "targets-1", "--key", "targets-2")
     assert (signed.code, signed.out) == (0, "REPOSITORY  ROLES  MISSING\nimage  app  -\n")
     assert signed.err == (
+        "image: app: signed until 2027-05-22T08:00:00Z\n"
         "image: app: lists app/app-2.0.0.bin, version 2.0.0 for gw-rev-b, counter 1, 5 bytes, "
-        "sha256 KEYID\n"
-        "image: app: signed until 2027-05-22T08:00:00Z\nnext: ota release publish\n"
+        "sha256 KEYID\nnext: ota release publish\n"
     )
     done = ota("release", "publish")
     assert (done.code, done.out, done.err) == (
