@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from ota.errors import Misuse, NotPermitted, Outage, Refusal, told
+from ota.errors import Misuse, NotPermitted, OtaError, Outage, Refusal, told
 from ota.ports import Courier, Delivery, Fleet, Received
 from ota.rollout.records import Log, Records
 from ota.rollout.states import CLOSED
@@ -25,6 +25,7 @@ from signing.report import Report
 
 _CHUNK: Final = 500
 _ROUNDS: Final = 2000
+_Verdicts = list[tuple[Delivery, Received | Refusal]]
 
 
 @dataclass
@@ -47,44 +48,44 @@ class Observer:
     def observe(self, now: datetime) -> Observed:
         """One sweep over all couriers; one that can not be reached, or may not be, stops nothing.
 
-        What a person asked for (a pause, a way back) must not wait for a courier's credentials.
+        What a person asked for (a pause, a way back) must not wait for a courier's credentials, nor
+        for what somebody has done to its account.
         """
         seen = Observed()
         for name, courier in self._couriers.items():
             try:
-                self._empty(courier, seen, now)
+                self._empty(name, courier, seen, now)
             except (Outage, NotPermitted, Misuse) as e:
                 seen.problems.append(f"{name}: {told(e)}")
         return seen
 
-    def _empty(self, courier: Courier, seen: Observed, now: datetime) -> None:
+    def _empty(self, name: str, courier: Courier, seen: Observed, now: datetime) -> None:
         for _ in range(_ROUNDS):
-            deliveries = courier.collect(_CHUNK)
-            if not deliveries or not self._take(courier, deliveries, seen, now):
+            try:
+                deliveries = courier.collect(_CHUNK)
+            except OtaError as e:  # whatever it is: it is the courier's, and the others go on
+                seen.problems.append(f"{name}: {told(e)}")
+                return
+            if not deliveries:
+                return
+            verdicts = self._record(deliveries, seen, now)
+            try:
+                if not _settle(courier, verdicts, seen):
+                    return
+            except OtaError as e:
+                seen.problems.append(f"{name}: {told(e)}")
                 return
 
-    def _take(
-        self, courier: Courier, deliveries: Sequence[Delivery], seen: Observed, now: datetime
-    ) -> bool:
-        """Record, note, acknowledge; returns whether anything left the courier."""
-        done: list[Delivery] = []
-        noted: list[Report] = []
-        before = seen.quarantined
+    def _record(self, deliveries: Sequence[Delivery], seen: Observed, now: datetime) -> _Verdicts:
+        """Verify, store and note; each delivery with its verdict."""
         verdicts = self._fleet.record_all([d.data for d in deliveries], now)
-        for delivery, verdict in zip(deliveries, verdicts, strict=True):
-            if isinstance(verdict, Refusal):
-                courier.quarantine(delivery, f"{verdict.code}: {verdict}")
-                seen.quarantined += 1
-                seen.problems.append(f"{delivery.source}: {verdict.code}: {verdict}")
-                continue
-            done.append(delivery)
-            seen.accepted += verdict.status == "accepted"
-            if _noteworthy(verdict):
-                noted.append(verdict.report)
+        noted = [v.report for v in verdicts if not isinstance(v, Refusal) and _noteworthy(v)]
+        seen.accepted += sum(
+            not isinstance(v, Refusal) and v.status == "accepted" for v in verdicts
+        )
         if noted:
             self._note(noted, now)
-        courier.acknowledge(done)
-        return bool(done) or seen.quarantined > before
+        return list(zip(deliveries, verdicts, strict=True))
 
     def _note(self, reports: Sequence[Report], now: datetime) -> None:
         for log in open_logs(self._records, skip_broken=True):
@@ -99,6 +100,21 @@ class Observer:
                 ):
                     continue
                 log.add("notice", _body(report), now)
+
+
+def _settle(courier: Courier, verdicts: _Verdicts, seen: Observed) -> bool:
+    """Set aside what was refused, acknowledge what is stored; whether anything left the courier."""
+    done: list[Delivery] = []
+    before = seen.quarantined
+    for delivery, verdict in verdicts:
+        if isinstance(verdict, Refusal):
+            courier.quarantine(delivery, f"{verdict.code}: {verdict}")
+            seen.quarantined += 1
+            seen.problems.append(f"{delivery.source}: {verdict.code}: {verdict}")
+        else:
+            done.append(delivery)
+    courier.acknowledge(done)
+    return bool(done) or seen.quarantined > before
 
 
 def open_logs(records: Records, *, skip_broken: bool = False) -> Iterator[Log]:

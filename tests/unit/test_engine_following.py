@@ -9,7 +9,7 @@ import pytest
 from simulators.fleet_sim import BookCourier, World, outage
 from simulators.stopping import Killed
 
-from ota.errors import NotPermitted
+from ota.errors import Busy, Malformed, NotFound, NotPermitted, OtaError, Outage, Refusal
 from ota.rollout import following
 from ota.rollout.tidying import Tidied
 from signing.plan import Gate, Limits
@@ -174,20 +174,33 @@ def test_killed_while_asking(world: World, courier: BookCourier, *, after: bool)
     assert courier.opened == set()
 
 
-def test_a_courier_without_rights_stops_no_pause(world: World, courier: BookCourier) -> None:
-    """Its credentials have expired: what is not activated is withdrawn all the same."""
+FAULTS: list[OtaError] = [
+    NotPermitted("the credentials have expired", remedy="renew them"),
+    Outage("AWS asks for patience", remedy="it is tried again"),
+    NotFound("the queue is not there", remedy="compare region and account"),
+    Malformed("AWS does not take the request", remedy="correct the label"),
+    Refusal("ssm-document", "the document at Systems Manager is not ours", remedy="delete it"),
+    Busy("somebody else is at it", remedy="try again"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: type(f).__name__)
+def test_a_courier_in_trouble_stops_no_pause(
+    world: World, courier: BookCourier, fault: OtaError
+) -> None:
+    """Whatever its account says, or somebody did to it: what is not activated is withdrawn."""
     for device in world.devices.values():
         device.mood = "off"
     world.start(6)
     world.step()
 
     def denied(limit: int) -> list[object]:
-        raise NotPermitted("the credentials have expired", remedy="renew them")
+        raise fault
 
     courier.collect = denied  # type: ignore[assignment,method-assign] # a fault
     step = world.campaign.pause("app-2-x7k2m9", world.now)
     assert step.state == "PAUSED"
-    assert "sim: the credentials have expired; next: renew them" in step.problems
+    assert any(str(fault) in p and f"next: {fault.remedy}" in p for p in step.problems)
     assert all(not assigned for assigned in world.desk.current.values())
 
 
