@@ -22,9 +22,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from ota.aws.client import client
-from ota.aws.errors import Call, code_of, is_throttle, shown, stranger, translated
+from ota.aws.errors import Call, asking, code_of, is_throttle, shown, stranger
 from ota.aws.pacing import Bucket
-from ota.errors import Malformed
+from ota.errors import Malformed, Outage
 
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 CONNECTIONS: Final = 16
@@ -99,11 +99,9 @@ class Api:
         row = self._rows[operation]
         call = self._described(operation, resource)
         made = self.client(row.service)
-        with translated(call, str(made.meta.region_name)):
-            try:
-                return self._patiently(operation, getattr(made, row.method), expects, words)
-            except (KeyError, AttributeError) as e:  # botocore's, over an answer of another kind
-                raise stranger(call, shown(e)) from e
+        method = getattr(made, row.method)
+        with asking(call, str(made.meta.region_name)):
+            return self._patiently(operation, method, expects, words)
 
     def get(self, key: str, operation: str, resource: str, **words: Any) -> Any:
         """What the answer says under ``key``, and all else as ``call`` has it.
@@ -112,8 +110,12 @@ class Api:
         """
         answer = self.call(operation, resource, **words)
         if key not in answer:
-            raise stranger(self._described(operation, resource), f"it has no {key}")
+            raise self.strange(operation, resource, f"it has no {key}")
         return answer[key]
+
+    def strange(self, operation: str, resource: str, why: str) -> Outage:
+        """The error for an answer of this operation that is none of AWS."""
+        return stranger(self._described(operation, resource), why)
 
     def _described(self, operation: str, resource: str) -> Call:
         row = self._rows[operation]

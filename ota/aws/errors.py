@@ -116,6 +116,16 @@ def translated(call: Call, region: str = "") -> Iterator[None]:
         raise
 
 
+@contextmanager
+def asking(call: Call, region: str = "") -> Iterator[None]:
+    """The same, and an answer of another kind is none of AWS: for what reads fields of it too."""
+    with translated(call, region):
+        try:
+            yield
+        except (KeyError, AttributeError, TypeError) as e:
+            raise stranger(call, shown(e)) from e
+
+
 def code_of(error: Any) -> str:
     """The code of a ``ClientError``; the HTTP status where the answer had no body."""
     answer = error.response if isinstance(getattr(error, "response", None), dict) else {}

@@ -21,7 +21,7 @@ _ABSENT: Final = "ResourceNotFoundException"
 _REASON: Final = "OTA_ORDER_ENDED"
 _OPEN: Final = frozenset({"QUEUED", "IN_PROGRESS"})
 _GRACE: Final = timedelta(minutes=2)
-"""A report may still be on its way when its execution has ended."""
+"""A report may still be on its way when its execution has ended, and AWS's lists lag."""
 _UNKNOWN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGE: Final = 250
 _PAGES: Final = 4000
@@ -99,7 +99,11 @@ class Books:
             found = self._executions(order)
         except Said:  # deleted since it was described: the next look says so
             return {}
-        rolled_out = not job.get("isConcurrent") and job.get("status") != "SCHEDULED"
+        rolled_out = (
+            not job.get("isConcurrent")
+            and job.get("status") != "SCHEDULED"
+            and self._clock() - _moment(job.get("createdAt")) >= _GRACE
+        )
         lost = {}
         for device, thing in things.items():
             execution = found.get(thing)
@@ -115,19 +119,21 @@ class Books:
     def cancel(self, order: Order) -> None:
         """Cancel what is open for ``order.devices``; idempotent; nothing where there is no job.
 
-        One call where nobody else's execution is open, else one for each of them.
+        One call where all others of the order have ended, else one for each. Who is not listed (AWS's
+        lists lag) has not ended.
         """
         things, _ = self._targets.named(order.devices)
         wanted = set(things.values())
+        others = set(self._targets.named(order.issued or order.devices)[0].values()) - wanted
         try:
             found = self._executions(order)
         except Said:
             return
-        opened = {t for t, execution in found.items() if execution.status in _OPEN}
-        if opened <= wanted and self._cancel_all(order):
+        ended = {t for t, execution in found.items() if execution.status not in _OPEN}
+        if others <= ended and self._cancel_all(order):
             return
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda thing: self._cancel_one(order, thing), sorted(opened & wanted)))
+            list(pool.map(lambda thing: self._cancel_one(order, thing), sorted(wanted - ended)))
 
     def tidy(self, order: Order) -> bool:
         """Remove job and group; False while AWS says that the job is not over."""
@@ -192,9 +198,13 @@ class Books:
 
 
 def _execution(summary: Mapping[str, Any]) -> Execution:
-    at = summary.get("lastUpdatedAt")
-    since = at if isinstance(at, datetime) else _UNKNOWN
+    since = _moment(summary.get("lastUpdatedAt"))
     return Execution(shown(summary.get("status", "nothing"), 20), since)
+
+
+def _moment(at: object) -> datetime:
+    """A time that AWS told; long ago where it told none."""
+    return at if isinstance(at, datetime) else _UNKNOWN
 
 
 def _deleted(order: Order) -> str:

@@ -10,6 +10,7 @@ it, so that the bytes come through as they are. The queue keeps it until we say 
   seconds, and the registry knows a duplicate when it sees one: SQS may deliver twice anyway.
 * What is no such message is set aside here and never offered; ``thing`` is only told to people,
   because a report says for itself, signed, whose it is.
+* Who may publish can fill the queue. A sweep ends all the same, and garbage is deleted ten a call.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ VISIBILITY: Final = 300
 """Seconds in which a batch must be stored, before SQS offers it again."""
 _BODY: Final = 1024 * 1024
 _BATCH: Final = 10
+_SPARE: Final = 20
+"""Calls beyond what the reports need, however much garbage there is."""
 
 
 class Keeper(Protocol):
@@ -68,17 +71,21 @@ class ReportQueue:
         self._aside = aside
         self._wait = wait
         self._held: dict[str, Delivery] = {}
+        self._refused: list[Receipt] = []
         self._drained = False
 
     def collect(self, limit: int) -> Sequence[Delivery]:
         """Up to ``limit`` reports that were not acknowledged; those held already come first."""
         now = time.monotonic()
+        self._dispose()
         self._held = {m: d for m, d in self._held.items() if d.receipt.until > now}
         found = list(self._held.values())[:limit]
         if self._drained and not found:  # the queue was found empty a moment ago
             self._drained = False
             return []
-        while len(found) < limit:
+        for _ in range(_SPARE + 2 * limit // _BATCH):
+            if len(found) >= limit:
+                break
             deliveries, empty = self._receive(min(_BATCH, limit - len(found)))
             found += deliveries
             if empty:
@@ -88,6 +95,7 @@ class ReportQueue:
 
     def acknowledge(self, deliveries: Iterable[Delivery]) -> None:
         """Delete what is stored. ``Outage`` where SQS could not; it comes again then."""
+        self._dispose()
         receipts = [d.receipt for d in deliveries]
         failed: list[str] = []
         for start in range(0, len(receipts), _BATCH):
@@ -101,9 +109,21 @@ class ReportQueue:
             )
 
     def quarantine(self, delivery: Delivery, reason: str) -> None:
-        """Keep it where such things are kept, then delete it."""
+        """Keep it where such things are kept, then delete it: ten a call, at the latest before the next."""
         self._aside.keep(delivery.data, f"{delivery.source}: {reason}")
-        self._delete([delivery.receipt])
+        self._held.pop(delivery.receipt.message, None)
+        self._refuse(delivery.receipt)
+
+    def _refuse(self, receipt: Receipt) -> None:
+        """Something that is kept elsewhere, and is to be deleted."""
+        self._refused.append(receipt)
+        if len(self._refused) == _BATCH:
+            self._dispose()
+
+    def _dispose(self) -> None:
+        """Delete what was refused; what can not be deleted comes again, and is kept again."""
+        refused, self._refused = self._refused, []
+        self._delete(refused)
 
     def _receive(self, most: int) -> tuple[list[Delivery], bool]:
         """What one call brings, and whether it brought nothing at all."""
@@ -128,7 +148,7 @@ class ReportQueue:
             thing, data = _read(body)
         except Malformed as e:
             self._aside.keep(body, f"sqs:{receipt.message}: {e}")
-            self._delete([receipt])
+            self._refuse(receipt)
             return None
         delivery = Delivery(data, f"sqs:{shown(thing, 128) or '?'}/{receipt.message}", receipt)
         self._held[receipt.message] = delivery

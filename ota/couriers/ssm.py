@@ -19,6 +19,7 @@ by default, for the same reason: unsigned states must not stop a batch.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from ota.aws.api import Api
+from ota.aws.api import Api, Said
 from ota.aws.errors import shown
-from ota.couriers import relay_answer, ssm_answers, ssm_document, visiting
+from ota.couriers import relay_answer, ssm_answers, ssm_document, ssm_nodes, visiting
 from ota.couriers.orders import checked
 from ota.couriers.ssm_commands import Book, Command
 from ota.couriers.ssm_document import ACKS, WAIT, Pinned
@@ -122,7 +123,13 @@ class Ssm(Visiting):
         super().cancel(order)
         for command in self._book.all():
             if command.order == order.id and set(command.devices.values()) <= set(order.devices):
-                self._api.call("CancelCommand", command.id, CommandId=command.id)
+                with contextlib.suppress(Said):  # AWS keeps no command for ever
+                    self._api.call(
+                        "CancelCommand",
+                        command.id,
+                        expects={"InvalidCommandId"},
+                        CommandId=command.id,
+                    )
 
     def collect(self, limit: int) -> Sequence[Delivery]:
         """Take answers, visit what is due, take quick answers; then what was not acknowledged."""
@@ -157,17 +164,7 @@ class Ssm(Visiting):
 
     def _send_all(self, devices: Sequence[str], now: datetime) -> dict[str, OtaError]:
         """Send to each what it is to be told; those without a node that listens, and why."""
-        nodes = {d: node for d, node in self._nodes(devices).items() if node}
-        missed: dict[str, OtaError] = {
-            d: Outage(
-                f"{d} has no managed node",
-                code="ssm-no-node",
-                subject=d,
-                remedy=f"ota fleet sync ssm, or: ota fleet label {d} ssm-node=mi-...",
-            )
-            for d in devices
-            if d not in nodes
-        }
+        nodes, missed = ssm_nodes.named(devices, self._nodes(devices))
         for errand, group in self._grouped([d for d in devices if d in nodes], now).items():
             for start in range(0, len(group), BATCH):
                 batch = {nodes[d]: d for d in group[start : start + BATCH]}
@@ -186,13 +183,20 @@ class Ssm(Visiting):
         return groups
 
     def _send(self, errand: _Errand, batch: dict[str, str], now: datetime) -> dict[str, OtaError]:
-        offline = self._offline(batch)
+        offline = ssm_nodes.offline(self._api, batch)
         live = {node: device for node, device in batch.items() if node not in offline}
-        if live:
-            acks = self._acks(live.values())
-            found = self._api.call(
+        missed = {batch[node]: error for node, error in offline.items()}
+        return missed | (self._command(errand, live, now) if live else {})
+
+    def _command(self, errand: _Errand, live: dict[str, str], now: datetime) -> dict[str, OtaError]:
+        """One command. Where AWS does not know one of several nodes, to each half of them."""
+        acks = self._acks(live.values())
+        try:
+            found = self._api.get(
+                "Command",
                 "SendCommand",
                 f"document/{self.document.name}",
+                expects={"InvalidInstanceId"},
                 DocumentName=self.document.name,
                 DocumentVersion=self.document.version,
                 DocumentHash=self.document.sha256,
@@ -203,19 +207,35 @@ class Ssm(Visiting):
                 MaxConcurrency=self._options.max_concurrency,
                 MaxErrors=self._options.max_errors,
                 Parameters=self._parameters(errand, acks, live),
-            )["Command"]
-            self._book.put(
-                Command(
-                    id=str(found["CommandId"]),
-                    devices=live,
-                    order=errand.order,
-                    acks=acks,
-                    cancels=errand.cancels,
-                    sent=strict.stamp(now),
-                    ends=strict.stamp(now + timedelta(seconds=self._options.delivery + 300)),
-                )
             )
-        return {batch[node]: error for node, error in offline.items()}
+            name = str(found["CommandId"])
+        except Said:
+            return self._halves(errand, live, now)
+        except KeyError as e:
+            raise self._api.strange("SendCommand", self.document.name, "no CommandId") from e
+        self._book.put(
+            Command(
+                id=name,
+                devices=live,
+                order=errand.order,
+                acks=acks,
+                cancels=errand.cancels,
+                sent=strict.stamp(now),
+                ends=strict.stamp(now + timedelta(seconds=self._options.delivery + 300)),
+            )
+        )
+        return {}
+
+    def _halves(self, errand: _Errand, live: dict[str, str], now: datetime) -> dict[str, OtaError]:
+        rows = list(live.items())
+        if len(rows) == 1:
+            ((node, device),) = rows
+            return {
+                device: ssm_nodes.not_heard(node, device, "not known to AWS, though it is listed")
+            }
+        half = len(rows) // 2
+        first = self._command(errand, dict(rows[:half]), now)
+        return first | self._command(errand, dict(rows[half:]), now)
 
     def _parameters(
         self, errand: _Errand, acks: Sequence[str], live: Mapping[str, str]
@@ -242,49 +262,17 @@ class Ssm(Visiting):
         names = [name for device in devices for name in self._memory.load(device).acks]
         return tuple(dict.fromkeys(names))[:ACKS]
 
-    def _offline(self, batch: Mapping[str, str]) -> dict[str, OtaError]:
-        """Nodes that Systems Manager does not know, or does not hear."""
-        found = self._api.call(
-            "DescribeInstanceInformation",
-            "*",
-            Filters=[{"Key": "InstanceIds", "Values": list(batch)}],
-            MaxResults=BATCH,
-        )
-        status = {
-            str(row.get("InstanceId")): str(row.get("PingStatus", ""))
-            for row in found.get("InstanceInformationList", [])
-        }
-        return {
-            node: Outage(
-                f"{node} is {shown(status.get(node, '') or 'not managed in this region', 60)}",
-                code="ssm-offline",
-                subject=batch[node],
-                remedy="look at the machine: is amazon-ssm-agent running, can it reach AWS?",
-            )
-            for node in batch
-            if status.get(node) != "Online"
-        }
-
     def _lost(self, order: Order, waiting: Sequence[str], now: datetime) -> Iterator[Command]:
         """Commands of this order that were sent just before a crash and not written down."""
         known = {command.id for command in self._book.all()}
         nodes = dict(self._nodes(waiting))
         since = strict.stamp(now - timedelta(hours=1))
-        found = self._api.call(
-            "ListCommands",
-            "*",
-            Filters=[
-                {"key": "DocumentName", "value": self.document.name},
-                {"key": "InvokedAfter", "value": since},
-            ],
-            MaxResults=50,
-        )
-        for row in found.get("Commands", []):
+        for row in ssm_answers.sent(self._api, self.document.name, since):
+            name, said = str(row.get("CommandId", "")), str(row.get("Comment", ""))
             devices = {n: d for d, n in nodes.items() if n in row.get("InstanceIds", [])}
-            said = str(row.get("Comment", ""))
-            if devices and str(row["CommandId"]) not in known and said.startswith(f"{order.id} "):
+            if name and devices and name not in known and said.startswith(f"{order.id} "):
                 yield Command(
-                    id=str(row["CommandId"]),
+                    id=name,
                     devices=devices,
                     order=order.id,
                     sent=strict.stamp(now),

@@ -17,6 +17,10 @@ from ota.couriers.ssm_commands import Command
 from ota.errors import OtaError, Outage, Refusal
 
 PAGE: Final = 50
+_PAGES: Final = 10
+"""A command has 50 nodes."""
+_MOST: Final = 40
+"""Pages of commands: 2,000 of them, as many as an hour has at full pace."""
 _PENDING: Final = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
 
 
@@ -49,9 +53,26 @@ def silent(command: Command, node: str) -> Outage:
     return Outage(f"{node} did not answer {command.id}", code="ssm-silent", subject=device)
 
 
+def sent(api: Api, document: str, since: str) -> Iterator[Mapping[str, Any]]:
+    """Commands with this document since then, as far as AWS lists them yet."""
+    words: dict[str, Any] = {
+        "Filters": [
+            {"key": "DocumentName", "value": document},
+            {"key": "InvokedAfter", "value": since},
+        ],
+        "MaxResults": PAGE,
+    }
+    for _ in range(_MOST):
+        page = api.call("ListCommands", "*", **words)
+        yield from page.get("Commands", [])
+        if not page.get("NextToken"):
+            return
+        words["NextToken"] = page["NextToken"]
+
+
 def _invocations(api: Api, command: Command) -> Iterator[Mapping[str, Any]]:
     token: dict[str, str] = {}
-    while True:
+    for _ in range(_PAGES):
         try:
             page = api.call(
                 "ListCommandInvocations",

@@ -116,8 +116,8 @@ def ensure(api: Api, prefix: str) -> Pinned:
                 TargetType="/",
             )
         found = _described(api, wanted) or {}
-    text = api.call("GetDocument", f"document/{wanted}", Name=wanted, DocumentVersion="1")
-    if not _same(text.get("Content", "")) or str(found.get("DocumentVersion")) != "1":
+    text = api.get("Content", "GetDocument", f"document/{wanted}", Name=wanted, DocumentVersion="1")
+    if not _same(text) or str(found.get("DocumentVersion")) != "1":
         raise Refusal(
             "ssm-document",
             f"{wanted} at Systems Manager is not what this program made",
@@ -128,7 +128,8 @@ def ensure(api: Api, prefix: str) -> Pinned:
 
 def _described(api: Api, wanted: str) -> dict[str, Any] | None:
     try:
-        answer = api.call(
+        found: dict[str, Any] = api.get(
+            "Document",
             "DescribeDocument",
             f"document/{wanted}",
             expects=("InvalidDocument",),
@@ -136,7 +137,6 @@ def _described(api: Api, wanted: str) -> dict[str, Any] | None:
         )
     except Said:
         return None
-    found: dict[str, Any] = answer["Document"]
     return found
 
 

@@ -66,9 +66,9 @@ class Tools:
         for _ in range(_MOST // _PAGE):
             page = self._api.call("DescribeInstanceInformation", "*", MaxResults=_PAGE, **token)
             for row in page.get("InstanceInformationList", []):
-                name = str(row.get("Name") or "")
-                if strict.IDENTIFIER.fullmatch(name):
-                    found[name] = str(row["InstanceId"])
+                name, node = str(row.get("Name") or ""), str(row.get("InstanceId") or "")
+                if strict.IDENTIFIER.fullmatch(name) and node:
+                    found[name] = node
             if not page.get("NextToken"):
                 return found
             token = {"NextToken": page["NextToken"]}
@@ -163,4 +163,7 @@ def activate(api: Api, device: str, prefix: str, lifetime: timedelta, now: datet
         ExpirationDate=expires,
         Tags=[{"Key": prefix, "Value": "managed"}, {"Key": f"{prefix}-device", "Value": device}],
     )
-    return Activation(str(found["ActivationId"]), str(found["ActivationCode"]), expires)
+    try:
+        return Activation(str(found["ActivationId"]), str(found["ActivationCode"]), expires)
+    except KeyError as e:
+        raise api.strange("CreateActivation", "*", f"it has no {e.args[0]}") from e

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from ota.aws.errors import Call, code_of, shown, translated
-from ota.errors import NotFound, NotPermitted, Outage
+from ota.aws.errors import Call, asking, code_of, shown
+from ota.errors import NotFound, NotPermitted
 from ota.ports_aws import Certificate
 
 ROLE: Final = "enrol"
@@ -158,16 +158,13 @@ class AwsThings:
             return
 
     def _call(self, action: str, resource: str) -> Any:
-        return translated(Call(f"iot:{action}", resource, ROLE), self._region)
+        return asking(Call(f"iot:{action}", resource, ROLE), self._region)
 
 
 def _certificate(answer: Any, status: str) -> Certificate:
-    try:
-        return Certificate(
-            str(answer["certificateId"]),
-            str(answer["certificateArn"]),
-            str(answer["certificatePem"]),
-            status,
-        )
-    except KeyError as e:
-        raise Outage(f"AWS IoT: an answer without {e}", code="aws") from e
+    return Certificate(
+        str(answer["certificateId"]),
+        str(answer["certificateArn"]),
+        str(answer["certificatePem"]),
+        status,
+    )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ota.aws.errors import Call, translated
+from ota.aws.errors import Call, asking
 from ota.errors import Misuse, NotFound, Outage
 from ota.ports_aws import Thing
 
@@ -36,7 +36,7 @@ class IndexedThings:
         token: str | None = None
         for _ in range(_MOST // _SEARCHED):
             answer = self._page(token)
-            for row in answer.get("things", []):
+            for row in answer["things"]:
                 yield _indexed(row)
             token = answer.get("nextToken")
             if not token:
@@ -47,9 +47,10 @@ class IndexedThings:
         more = {"nextToken": token} if token else {}
         try:
             with _call(self._iot, "SearchIndex", f"index/{INDEX}"):
-                return self._iot.search_index(
+                answer = self._iot.search_index(
                     indexName=INDEX, queryString=self._query, maxResults=_SEARCHED, **more
                 )
+                return {"things": _things(answer), "nextToken": answer.get("nextToken")}
         except NotFound as e:
             raise Misuse(
                 f"fleet indexing is off: {e}",
@@ -72,7 +73,7 @@ class ListedThings:
                 PaginationConfig={"PageSize": _LISTED, "MaxItems": _MOST}
             )
             for page in pages:
-                for row in page.get("things", []):
+                for row in _things(page):
                     yield Thing(
                         str(row.get("thingName", "")),
                         str(row.get("thingTypeName") or ""),
@@ -93,5 +94,12 @@ def _attributes(row: Any) -> dict[str, str]:
     return {str(k): str(v) for k, v in (row.get("attributes") or {}).items()}
 
 
+def _things(answer: Any) -> Any:
+    """Its rows; ``KeyError`` for an answer that is not one of AWS, which would look like no things."""
+    if "RequestId" in answer["ResponseMetadata"]:
+        return answer.get("things") or ()
+    return answer["things"]
+
+
 def _call(iot: Any, action: str, resource: str) -> Any:
-    return translated(Call(f"iot:{action}", resource, ROLE), str(iot.meta.region_name))
+    return asking(Call(f"iot:{action}", resource, ROLE), str(iot.meta.region_name))

@@ -103,9 +103,12 @@ class Observer:
 
 
 def _settle(courier: Courier, verdicts: _Verdicts, seen: Observed) -> bool:
-    """Set aside what was refused, acknowledge what is stored; whether anything left the courier."""
+    """Set aside what was refused, acknowledge what is stored; whether to go on.
+
+    Not after a chunk of nothing but refused ones: whoever sends those without end must not hold
+    the step. The next one goes on.
+    """
     done: list[Delivery] = []
-    before = seen.quarantined
     for delivery, verdict in verdicts:
         if isinstance(verdict, Refusal):
             courier.quarantine(delivery, f"{verdict.code}: {verdict}")
@@ -114,7 +117,7 @@ def _settle(courier: Courier, verdicts: _Verdicts, seen: Observed) -> bool:
         else:
             done.append(delivery)
     courier.acknowledge(done)
-    return bool(done) or seen.quarantined > before
+    return bool(done)
 
 
 def open_logs(records: Records, *, skip_broken: bool = False) -> Iterator[Log]:

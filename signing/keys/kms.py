@@ -14,6 +14,7 @@ The role needs ``kms:GetPublicKey`` and ``kms:Sign`` on the key. Calls are bound
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -34,12 +35,14 @@ from signing.keys.source import (
 _LONGEST = 2048
 _STATES = ("DisabledException", "KMSInvalidStateException")
 _UNFIT = ("InvalidKeyUsageException", "UnsupportedOperationException")
+_EXPIRED = ("ExpiredTokenException", "ExpiredToken", "RequestExpired")
+_SKEW = re.compile(r"Signature (expired|not yet current)")
+"""How KMS says that this machine's clock is wrong; the code is that of a wrong key."""
 _STRANGERS = (
     "UnrecognizedClientException",
     "InvalidClientTokenId",
     "InvalidSignatureException",
     "SignatureDoesNotMatch",
-    "ExpiredTokenException",
     "IncompleteSignature",
     "MissingAuthenticationTokenException",
 )
@@ -156,6 +159,15 @@ class KmsSource:
             )
         elif code in _UNFIT:
             found = self._unfit()
+        elif code in _EXPIRED:
+            found = self._expired()
+        elif _SKEW.search(str(error)):
+            found = NotPermitted(
+                f"{self._where}: this machine's clock is too wrong for AWS",
+                code="kms-clock",
+                subject=self._key,
+                remedy="timedatectl; set the clock, then try again",
+            )
         elif code in _STRANGERS:
             found = self._misset("kms-credentials", f"AWS does not take the credentials ({code})")
         else:
@@ -188,6 +200,14 @@ class KmsSource:
             code=code,
             subject=self._key,
             remedy="aws configure list; aws sts get-caller-identity",
+        )
+
+    def _expired(self) -> NotPermitted:
+        return NotPermitted(
+            f"{self._where}: the credentials have expired",
+            code="kms-expired",
+            subject=self._key,
+            remedy="renew them (aws sso login, or a new session of the role), then try again",
         )
 
     def _unfit(self) -> NotPermitted:

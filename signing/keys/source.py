@@ -11,7 +11,8 @@ shows a private key or a secret, not in an error either. Each fault has a code o
 | ``passphrase``, ``unencrypted`` | ``file:`` | it does not open; it lies open |
 | ``pin``, ``pin-locked`` | ``hsm:`` | the PIN is wrong; too many were |
 | ``hsm-module``, ``hsm-token``, ``hsm-key``, ``hsm`` | ``hsm:`` | which part is not there |
-| ``kms-credentials``, ``kms-denied``, ``kms-key``, ``kms-state`` | ``awskms:`` | who, may, what |
+| ``kms-credentials``, ``kms-expired``, ``kms-clock`` | ``awskms:`` | who asks, and when |
+| ``kms-denied``, ``kms-key``, ``kms-state`` | ``awskms:`` | may, what |
 | ``kms-region``, ``kms-endpoint``, ``kms-unreachable``, ``kms`` | ``awskms:`` | where; no answer; a strange one |
 | ``signer-missing``, ``signer-failed``, ``signer-timeout``, ``signer-output`` | ``exec:`` | command |
 | ``missing-library`` | ``hsm:``, ``awskms:`` | the optional install is not there |

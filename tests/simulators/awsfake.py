@@ -3,7 +3,9 @@
 Requests are made, validated and signed by botocore and answered here instead of on the wire, so
 that every call is counted as AWS would count it, retries too. It refuses what AWS refuses and the
 emulator lets pass (101 targets, eleven messages), and it can be made to throttle, deny, lag, lose,
-deliver twice, and kill the process before or after the effect of any call.
+deliver twice, and kill the process before or after the effect of any call. Executions of things in
+``unlisted`` are not in any list yet, ``flood`` is a message that never stops coming, handles in
+``stubborn`` can not be deleted.
 
 >>> fake = FakeAws("gw-1", "gw-2")
 >>> courier = fake.courier(folder)
@@ -69,6 +71,7 @@ class Job:
     executions: dict[str, str]
     status: str = "IN_PROGRESS"
     reason: str = ""
+    made: datetime | None = None
 
 
 @dataclass
@@ -78,6 +81,7 @@ class Fault:
     code: str
     times: int
     after: bool = False
+    message: str = ""
 
 
 class _Raw(io.BytesIO):
@@ -103,6 +107,9 @@ class FakeAws:
     slept: float = 0.0
     undeletable: bool = False
     portal: bool = False
+    unlisted: set[str] = field(default_factory=set)
+    flood: str = ""
+    stubborn: set[str] = field(default_factory=set)
     _seen: dict[str, int] = field(default_factory=dict)
     _flying: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -132,9 +139,11 @@ class FakeAws:
             events.register(name, self._answer, unique_id="fake")
         return IotJobs(told, folder / "quarantine", api=api, clock=lambda: self.now)
 
-    def fail(self, operation: str, code: str, times: int = 1, *, after: bool = False) -> None:
+    def fail(
+        self, operation: str, code: str, times: int = 1, *, after: bool = False, message: str = ""
+    ) -> None:
         """Let the next ``times`` calls of an operation fail, ``after`` their effect perhaps."""
-        self.faults.setdefault(operation, []).append(Fault(code, times, after))
+        self.faults.setdefault(operation, []).append(Fault(code, times, after, message))
 
     def send(self, body: str) -> None:
         """Put a message into the queue."""
@@ -148,7 +157,7 @@ class FakeAws:
         operation, words = self._parsed(request)
         self.calls[operation] += 1
         if self.portal:
-            return _response(request.url, 200, _portal(operation), {})
+            return response(request.url, 200, _portal(operation), {})
         at, after = self.kill
         mine = self.calls.total() == at
         if mine and not after:
@@ -156,7 +165,7 @@ class FakeAws:
         try:
             fault = self._fault(operation)
             if fault is not None and not fault.after:
-                raise SaidNo(fault.code)
+                raise SaidNo(fault.code, fault.message)
             answer = getattr(self, f"_{_snake(operation)}")(**words)
             if fault is not None:
                 raise SaidNo(fault.code)
@@ -167,9 +176,9 @@ class FakeAws:
         if mine:
             raise Killed
         if operation == "GetCallerIdentity":
-            return _response(request.url, status, _identity().encode(), {})
+            return response(request.url, status, _identity().encode(), {})
         headers = {"x-amzn-errortype": answer["code"]} if status != 200 else {}
-        return _response(request.url, status, json.dumps(answer).encode(), headers)
+        return response(request.url, status, json.dumps(answer).encode(), headers)
 
     def _fault(self, operation: str) -> Fault | None:
         waiting = self.faults.get(operation, [])
@@ -211,7 +220,7 @@ class FakeAws:
             raise SaidNo("InvalidRequestException", "inProgressTimeoutInMinutes")
         things = [thing for arn in targets for thing in self._resolved(arn)]
         executions = dict.fromkeys(things, "QUEUED")
-        self.jobs[job] = Job(targets, body["document"], body, executions)
+        self.jobs[job] = Job(targets, body["document"], body, executions, made=self.now)
         return {"jobId": job, "jobArn": f"{BASE}:job/{job}"}
 
     def _resolved(self, arn: str) -> list[str]:
@@ -245,6 +254,8 @@ class FakeAws:
             "isConcurrent": False,
             "jobProcessDetails": details,
         }
+        if found.made is not None:
+            described["createdAt"] = found.made.timestamp()
         return {"job": described | ({"reasonCode": found.reason} if found.reason else {})}
 
     def _get_job_document(self, job: str, **_: Any) -> dict[str, Any]:
@@ -253,7 +264,7 @@ class FakeAws:
     def _list_job_executions_for_job(
         self, job: str, query: dict[str, str], **_: Any
     ) -> dict[str, Any]:
-        found = list(self._job(job).executions.items())
+        found = [(t, s) for t, s in self._job(job).executions.items() if t not in self.unlisted]
         start, size = int(query.get("nextToken", "0")), int(query.get("maxResults", "250"))
         assert 1 <= size <= 250
         ended = datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp()
@@ -361,6 +372,8 @@ class FakeAws:
         most = body["MaxNumberOfMessages"]
         if not 1 <= most <= 10 or not 0 <= body["WaitTimeSeconds"] <= 20:
             raise SaidNo("InvalidParameterValue")
+        if self.flood:
+            self.queue += [(f"f-{len(self._flying)}-{n}", self.flood) for n in range(most)]
         taken, self.queue = self.queue[:most], self.queue[most:]
         self._flying |= {f"h-{m}": (m, b) for m, b in taken}
         return (
@@ -378,9 +391,12 @@ class FakeAws:
                 {"Id": e["Id"], "Code": "InternalError", "SenderFault": False} for e in entries
             ]
             return {"Successful": [], "Failed": failed}
+        kept = [e for e in entries if e["ReceiptHandle"] in self.stubborn]
         for entry in entries:
-            self._flying.pop(entry["ReceiptHandle"], None)
-        return {"Successful": [{"Id": e["Id"]} for e in entries], "Failed": []}
+            if entry not in kept:
+                self._flying.pop(entry["ReceiptHandle"], None)
+        failed = [{"Id": e["Id"], "Code": "InternalError", "SenderFault": False} for e in kept]
+        return {"Successful": [{"Id": e["Id"]} for e in entries if e not in kept], "Failed": failed}
 
     def _send_message(self, body: dict[str, Any]) -> dict[str, Any]:
         assert body["QueueUrl"] != QUEUE, "the operator sends no reports"
@@ -427,7 +443,7 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _response(url: str, status: int, body: bytes, headers: dict[str, str]) -> AWSResponse:
+def response(url: str, status: int, body: bytes, headers: dict[str, str]) -> AWSResponse:
     return AWSResponse(url, status, headers, _Raw(body))
 
 

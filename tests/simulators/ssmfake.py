@@ -1,5 +1,8 @@
 """AWS Systems Manager on loopback: strict about documents, hashes, patterns and limits.
 
+``portal`` is what something else answers to every call; nodes in ``gone`` are listed as online and can
+not be sent to; commands in ``hidden`` are in no list yet; ``endless`` pages always have a next one.
+
 boto3's real client talks to it, so requests are validated and signed by botocore. It refuses what
 AWS refuses: an unknown document, another hash or version, a parameter outside its pattern, 51
 instances, an instance that is not managed. Commands run on nodes (``ssm_node.py``) at once, or when
@@ -56,6 +59,10 @@ class FakeSsm:
         self.sent: list[dict[str, Any]] = []
         self.calendar = "OPEN"
         self.held = False
+        self.portal: bytes | None = None
+        self.gone: set[str] = set()
+        self.hidden: set[str] = set()
+        self.endless = False
         self.forge: Callable[[str, Ran], Ran] = lambda _node, ran: ran
         self._failing: dict[str, tuple[str, int]] = {}
         self._open = contextlib.ExitStack()
@@ -159,7 +166,7 @@ class FakeSsm:
             raise SaidNo("ValidationException", "1 to 50 instance ids")
         if len(words.get("Comment", "")) > 100:
             raise SaidNo("ValidationException", "a comment of 100 characters")
-        if any(node not in self.nodes for node in words["InstanceIds"]):
+        if any(node not in self.nodes or node in self.gone for node in words["InstanceIds"]):
             raise SaidNo("InvalidInstanceId")
         document = json.loads(self.documents[words["DocumentName"]])
         for name, (value,) in words["Parameters"].items():
@@ -206,7 +213,7 @@ class FakeSsm:
         ]
         start = int(words.get("NextToken", 0))
         size = min(words.get("MaxResults", 50), 50)
-        more = {"NextToken": str(start + size)} if start + size < len(rows) else {}
+        more = {"NextToken": str(start + size)} if start + size < len(rows) or self.endless else {}
         return {"CommandInvocations": rows[start : start + size], **more}
 
     def do_GetCommandInvocation(self, words: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the same
@@ -231,12 +238,17 @@ class FakeSsm:
             }
             for name, known in self.commands.items()
             if known["request"]["DocumentName"] == wanted["DocumentName"]
+            and name not in self.hidden
         ]
-        return {"Commands": found}
+        start, size = int(words.get("NextToken", 0)), min(words.get("MaxResults", 50), 50)
+        more = {"NextToken": str(start + size)} if start + size < len(found) else {}
+        return {"Commands": found[start : start + size], **more}
 
     def do_DescribeInstanceInformation(self, words: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - the same
         wanted = {f["Key"]: f["Values"] for f in words.get("Filters", [])}
         ids = wanted.get("InstanceIds", list(self.nodes))
+        if any(not re.fullmatch(r"(i-(\w{8}|\w{17})|mi-\w{17})", node) for node in ids):
+            raise SaidNo("InvalidInstanceId", "an instance id that is none")
         found = [n for n in map(self.nodes.get, ids) if n is not None]
         return {
             "InstanceInformationList": [
@@ -298,8 +310,8 @@ def _handler(fake: FakeSsm) -> type[http.server.BaseHTTPRequestHandler]:
                 status, body = 200, fake.answer(operation, words)
             except SaidNo as e:
                 status, body = 400, {"__type": e.code, "message": str(e)}
-            data = json.dumps(body).encode()
-            self.send_response(status)
+            data = json.dumps(body).encode() if fake.portal is None else fake.portal
+            self.send_response(status if fake.portal is None else 200)
             self.send_header("Content-Type", _JSON)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

@@ -99,7 +99,7 @@ CODES = {
     "InvalidKeyUsageException": ("key-scheme", NotPermitted),
     "UnrecognizedClientException": ("kms-credentials", NotPermitted),
     "InvalidSignatureException": ("kms-credentials", NotPermitted),
-    "ExpiredTokenException": ("kms-credentials", NotPermitted),
+    "ExpiredTokenException": ("kms-expired", NotPermitted),
     "DependencyTimeoutException": ("kms", Outage),
     "SomethingNew\x1b[31m": ("kms", Outage),
 }
@@ -116,6 +116,17 @@ def test_every_no_has_its_code(endpoint: Endpoint, answer: str, operation: str) 
     assert (caught.value.code, isinstance(caught.value, kind)) == (code, True)
     assert caught.value.remedy
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("words", ["expired: 2026 is now earlier", "not yet current: 2026"])
+def test_a_clock_that_is_wrong_is_called_so(endpoint: Endpoint, words: str) -> None:
+    """KMS calls it a bad signature; what its reader must do is set the clock."""
+    status, body = kms.error("InvalidSignatureException")
+    endpoint.answers["Sign"] = (status, dict(body) | {"message": f"Signature {words}"})
+    with pytest.raises(NotPermitted) as caught:
+        load(endpoint.key.public_key).sign(b"payload")
+    assert caught.value.code == "kms-clock"
+    assert "timedatectl" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def test_quarantine_keeps_and_names(fake: FakeAws, tmp_path: Path) -> None:
     for reason in ("report-replayed: once\n\x1b[2J", "again"):
         fake.send(message(b"one", thing="gw-2"))
         courier.quarantine(courier.collect(1)[0], reason)
+        courier.acknowledge([])
     fake.offer_again()
     assert courier.collect(10) == []
     folder = tmp_path / "quarantine"
