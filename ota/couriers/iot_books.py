@@ -119,17 +119,18 @@ class Books:
     def cancel(self, order: Order) -> None:
         """Cancel what is open for ``order.devices``; idempotent; nothing where there is no job.
 
-        One call where all others of the order have ended, else one for each. Who is not listed (AWS's
-        lists lag) has not ended.
+        One call where nobody else's execution is open, else one for each. Of the order's other devices
+        one that is not listed may be open: AWS's lists lag.
         """
         things, _ = self._targets.named(order.devices)
         wanted = set(things.values())
-        others = set(self._targets.named(order.issued or order.devices)[0].values()) - wanted
+        others = set(self._targets.named(order.issued)[0].values()) - wanted
         try:
             found = self._executions(order)
         except Said:
             return
         ended = {t for t, execution in found.items() if execution.status not in _OPEN}
+        others |= found.keys() - wanted
         if others <= ended and self._cancel_all(order):
             return
         with ThreadPoolExecutor(_THREADS) as pool:
