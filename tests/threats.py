@@ -100,7 +100,8 @@ THREATS: dict[str, Threat] = {
         "`metadata-rollback`; `stale` after at most three days", ("test_live_after_abort",)
     ),
     "clock poisoning, then recovery": Threat(
-        "`stale` for as long as it lasts", ("test_clock_poisoning",)
+        "`stale` for as long as it lasts; a root dated ahead is not signed, and moves no clock ahead",
+        ("test_clock_poisoning",),
     ),
     "replayed report": Threat(
         _said("report-replayed", "report-equivocation"), ("test_replayed_report",)

@@ -141,7 +141,7 @@ class TrustRoom:
         # (3)
         image, cached = self._open(self._image, self._fetch_image, step.now)
         image.update_root()
-        step.floor = trusted_time.after_root(step.floor, image.root)
+        step.floor = trusted_time.after_root(step.floor, image.root, step.director.timestamp)
         _no_shared_keys(step.director, image)
         # (4)
         denied = tuple(
@@ -218,9 +218,9 @@ class TrustRoom:
         client, cached = self._open(self._director, self._fetch_director, step.now, _OF_ONE_DEVICE)
         step.director = client
         client.update_root()
-        step.floor = trusted_time.after_root(step.floor, client.root)
         client.update_timestamp()
         self._is_ours(client.timestamp)
+        step.floor = trusted_time.after_root(step.floor, client.root, client.timestamp)
         client.update_snapshot()
         self._is_ours(client.snapshot)
         client.update_targets()

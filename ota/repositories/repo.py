@@ -29,6 +29,7 @@ from signing.changes import bundle, ceremony
 from signing.changes.ceremony import Pending, Repository
 from signing.director import root as director_root
 from signing.image.repository import Image
+from signing.issued import refuse_ahead
 
 Show = Callable[[Repository, tuple[str, ...]], None]
 """Shows what a change says before it is signed; raises to stop."""
@@ -177,6 +178,9 @@ class Repositories(Opened):
                 else:
                     image = self.image(remembered=pending.above == (0, 0), salvage=True)
                     image.refuse_stale(pending, now)
+        root = repopublish.root_of(pending)
+        if root is not None:
+            refuse_ahead(root, now)
         return self.review(pending)
 
     def export(self, only: Repository | None = None) -> bytes:

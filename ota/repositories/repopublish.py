@@ -25,6 +25,7 @@ from signing import layout
 from signing.changes.ceremony import Pending, Repository
 from signing.director import root as director_root
 from signing.edition import Edition
+from signing.issued import refuse_ahead
 from signing.repository import key_ids
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def publish(
     stolen: bool,
 ) -> list[str]:
     """Publish one change; returns the keys of the editions that were needed."""
+    root = root_of(pending)
+    if root is not None:
+        refuse_ahead(root, now)
     first = repos.anchor(pending.repository) is None
     make = _image if pending.repository == "image" else _director
     edition = make(repos, pending, now, progress, stolen=stolen, first=first)

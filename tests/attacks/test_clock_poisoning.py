@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from simulators.plant import Gateway, Plant
-from simulators.thief import Thief, only, says
-from simulators.threats import ONE, Remembered, honest, ordered, recover, threat, unchanged
+from simulators.thief import Thief, next_root, only, says
+from simulators.threats import (
+    ONE,
+    ROOTS,
+    Remembered,
+    honest,
+    ordered,
+    recover,
+    threat,
+    unchanged,
+)
 from tuf.api.metadata import Signed, Timestamp
 
+from ota.errors import Malformed
+from ota.repositories.opened import Repository
 from signing import strict
+from signing.changes import ceremony
 
 TEN_YEARS = timedelta(days=3653)
 
@@ -103,3 +116,73 @@ def test_both_at_once(plant: Plant, days: int) -> None:
         honest(plant)
     else:
         assert abs(floor(gateway) - false) < timedelta(hours=1)
+
+
+# -- a root that is dated ahead --------------------------------------------------------------------
+AHEAD = "9999-12-31T23:59:59Z"
+
+
+@pytest.mark.parametrize("repository", ROOTS)
+def test_a_root_dated_ahead_is_not_signed_and_not_published(
+    plant: Plant, repository: Repository
+) -> None:
+    """One of its makers, or a clock that is wrong, would end all updates of all devices for ever."""
+    repos = plant.wiring.repositories
+    repos.change(plant.now(), repository, [(repository, "root")])
+    honest_change = repos.pending(repository)
+    assert honest_change is not None
+    root, waits = honest_change.signed("root"), honest_change.roles["root"]
+    root.unrecognized_fields["issued"] = AHEAD
+    lie = msgspec.structs.replace(
+        honest_change, roles={"root": ceremony.waiting(root, waits.base, *waits.needs)}
+    )
+    ceremony.save(repos.pending_path(repository), lie)
+    with pytest.raises(Malformed, match="made at 9999"):
+        repos.sign(ROOTS[repository][0], plant.now())
+    for name in ROOTS[repository]:
+        lie, _ = ceremony.add_signature(lie, plant.wiring.keyring.signer(name))
+    ceremony.save(repos.pending_path(repository), lie)
+    with pytest.raises(Malformed, match="made at 9999"):
+        repos.publish(plant.now())
+    ceremony.save(repos.pending_path(repository), honest_change)
+    for name in ROOTS[repository]:
+        repos.sign(name, plant.now())
+    repos.publish(plant.now())
+    honest(plant)
+
+
+@pytest.mark.parametrize("repository", ROOTS)
+def test_a_root_dated_ahead_stops_no_device(plant: Plant, repository: Repository) -> None:
+    """Signed all the same by a threshold, it lifts the floor to a signed time that has passed."""
+    ordered(plant)
+    gateway = plant["a"]
+    next_root(
+        plant,
+        repository,
+        lambda root: root.unrecognized_fields.update(issued=AHEAD),
+        *ROOTS[repository],
+    )
+    for _ in range(2):
+        gateway.look()
+        assert floor(gateway) <= plant.now()
+    honest(plant)
+
+
+def test_a_root_lifts_a_clock_that_stands_still(plant: Plant) -> None:
+    """Without a clock of its own a device learns from signed times how late it is at least."""
+    gateway = plant["a"]
+    gateway.look()
+    plant.later(days=1)
+    plant.wiring.refresh(every=True)
+    moment = plant.now() - timedelta(hours=1)
+    next_root(
+        plant,
+        "director",
+        lambda root: root.unrecognized_fields.update(issued=strict.stamp(moment)),
+        *ROOTS["director"],
+    )
+    gateway.skew = -TEN_YEARS
+    gateway.look()
+    assert floor(gateway) == moment.replace(microsecond=0)
+    gateway.skew = timedelta(0)
+    honest(plant)
