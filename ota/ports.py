@@ -213,6 +213,15 @@ class Followed:
 
 
 @runtime_checkable
+class Sized(Protocol):
+    """A courier for which orders above a size cost more than several smaller ones."""
+
+    @property
+    def order_size(self) -> int:
+        """Devices of one order at most; a plan may say fewer."""
+
+
+@runtime_checkable
 class Follower(Protocol):
     """A courier that keeps books of its own about orders, such as jobs with executions."""
 

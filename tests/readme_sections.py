@@ -112,6 +112,8 @@ IOT_JOBS = {
     "account": "its 12 digits; without it one call of `sts:GetCallerIdentity`",
     "thing_label": "the label that holds the name of a device's thing; without it the device's id",
     "group_prefix": "begins the names of thing groups; the rollout role may touch no others",
+    "order_size": "devices of one order at most, whatever the plan allows; above 100 it is a thing group, "
+    "and costs twice the calls",
     "per_minute": "executions that AWS rolls out a minute, for each job: 1 to 1000",
     "retries": "of an execution that has timed out: 0 to 10. What failed or was refused is not tried again",
     "wait": "seconds that a poll of an empty queue waits: 0 to 20",

@@ -24,7 +24,8 @@ _GRACE: Final = timedelta(minutes=2)
 """A report may still be on its way when its execution has ended, and AWS's lists lag."""
 _UNKNOWN: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGE: Final = 250
-_PAGES: Final = 4000
+_TRIES: Final = 11
+"""Executions of one thing in one job: the first, and AWS's retries."""
 _THREADS: Final = 4
 _ENDED: Final = (
     "numberOfSucceededThings",
@@ -180,11 +181,14 @@ class Books:
             self._targets.remove_group(order)
 
     def _executions(self, order: Order) -> dict[str, Execution]:
-        """Thing -> the newest of its executions; ``Said`` when there is no job."""
+        """Thing -> the newest of its executions; ``Said`` when there is no job.
+
+        No more is read than the order can have: somebody may have made another job under its id.
+        """
         arn = self._targets.job_arn(order.id)
         words: dict[str, Any] = {"jobId": order.id, "maxResults": _PAGE}
         newest: dict[str, tuple[int, Execution]] = {}
-        for _ in range(_PAGES):
+        for _ in range(2 + len(order.issued or order.devices) * _TRIES // _PAGE):
             page = self._api.call("ListJobExecutionsForJob", arn, expects={_ABSENT}, **words)
             for item in page.get("executionSummaries", []):
                 thing = str(item.get("thingArn", "")).rpartition("/")[2]

@@ -38,6 +38,7 @@ class Options:
     region: str = ""
     account: str = ""
     group_prefix: str = "ota-"
+    order_size: int = 100
     per_minute: int = 1000
     retries: int = 1
     wait: int = 2

@@ -47,7 +47,7 @@ _QUEUE: Final = re.compile(r"https://sqs\.([a-z0-9-]+)\.(amazonaws\.com|api\.aws
 
 
 class IotJobs:
-    """Implements ``ports.Courier`` and ``ports.Follower`` over AWS IoT Jobs and SQS."""
+    """Implements ``ports.Courier``, ``Follower`` and ``Sized`` over AWS IoT Jobs and SQS."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class IotJobs:
         api: Api | None = None,
     ) -> None:
         self._options = options
+        self.order_size = options.order_size
         self._api = api or Api(CALLS, ROLE, region=options.region, rates=options.rates)
         self._targets = Targets(
             self._api, options.account, options.group_prefix, naming or _same_name

@@ -25,7 +25,6 @@ DIRECT: Final = 100
 """Targets of one ``CreateJob``."""
 _ABSENT: Final = "ResourceNotFoundException"
 _PAGE: Final = 250
-_PAGES: Final = 4000
 _THREADS: Final = 8
 
 Naming = Callable[[Sequence[str]], Mapping[str, str]]
@@ -211,7 +210,7 @@ class Targets:
             "thingGroupName": self.group_name(order),
             "maxResults": _PAGE,
         }
-        for _ in range(_PAGES):
+        for _ in range(2 + len(order.issued or order.devices) // _PAGE):  # it has no others
             try:
                 arn = self.group_arn(order)
                 page = self._api.call("ListThingsInThingGroup", arn, expects={_ABSENT}, **words)

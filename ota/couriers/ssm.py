@@ -150,10 +150,13 @@ class Ssm(Visiting):
         names = self._options.calendars
         if not names:
             return
+        where = ",".join(names)
         found = self._api.call(
-            "GetCalendarState", ",".join(names), CalendarNames=list(names), AtTime=strict.stamp(now)
+            "GetCalendarState", where, CalendarNames=list(names), AtTime=strict.stamp(now)
         )
-        if found.get("State") != "OPEN":
+        if "State" not in found:
+            raise self._api.strange("GetCalendarState", where, "it has no State")
+        if found["State"] != "OPEN":
             then = shown(found.get("NextTransitionTime", ""), 40)
             raise Outage(
                 f"a Change Calendar is closed{f' until {then}' if then else ''}",

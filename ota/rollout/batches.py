@@ -41,16 +41,22 @@ def choose(
     return chosen
 
 
-def split(plan: Plan, rows: Iterable[DeviceRow]) -> list[tuple[int, str, list[str]]]:
-    """Orders of at most ``limits.batch`` devices, each of one wave and one courier."""
+def split(
+    plan: Plan, rows: Iterable[DeviceRow], sizes: Mapping[str, int]
+) -> list[tuple[int, str, list[str]]]:
+    """Orders of at most ``limits.batch`` devices, each of one wave and one courier.
+
+    ``sizes``: courier -> devices of one order at most, for couriers that say so.
+    """
     piles: dict[tuple[int, str], list[str]] = {}
     for row in rows:
         wave = plan.rows[row.device][0]
         piles.setdefault((wave, plan.couriers[row.courier]), []).append(row.device)
-    size = plan.limits.batch
+    most = plan.limits.batch
     return [
         (wave, courier, pile[start : start + size])
         for (wave, courier), pile in piles.items()
+        for size in [min(most, sizes.get(courier, most))]
         for start in range(0, len(pile), size)
     ]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ota.errors import Busy, NotFound, OtaError, Outage, Refusal, Stale, told
-from ota.ports import Courier, Desk, Fleet, Order
+from ota.ports import Courier, Desk, Fleet, Order, Sized
 from ota.rollout.orders import OrderKind, OrderView
 from ota.rollout.records import Log
 from ota.rollout.replay import RolloutView
@@ -55,6 +55,11 @@ class Dispatcher:
         self._fleet = fleet
         self._desk = desk
         self._couriers = couriers
+        self.sizes: Mapping[str, int] = {
+            name: courier.order_size
+            for name, courier in couriers.items()
+            if isinstance(courier, Sized)
+        }
 
     def intend(
         self,

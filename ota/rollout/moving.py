@@ -97,7 +97,7 @@ class Mover:
         """Record orders for these devices, split by wave and courier, then hand them over."""
         if not rows:
             return
-        plan = batches.split(case.plan, rows)
+        plan = batches.split(case.plan, rows, self._dispatcher.sizes)
         step.orders += self._dispatcher.intend(
             case.log,
             leave.authorisation,

@@ -70,10 +70,11 @@ class Observer:
                 return
             verdicts = self._record(deliveries, seen, now)
             try:
-                if not _settle(courier, verdicts, seen):
-                    return
+                _settle(courier, verdicts, seen)
             except OtaError as e:
                 seen.problems.append(f"{name}: {told(e)}")
+                return
+            if not _worth(verdicts):
                 return
 
     def _record(self, deliveries: Sequence[Delivery], seen: Observed, now: datetime) -> _Verdicts:
@@ -102,12 +103,18 @@ class Observer:
                 log.add("notice", _body(report), now)
 
 
-def _settle(courier: Courier, verdicts: _Verdicts, seen: Observed) -> bool:
-    """Set aside what was refused, acknowledge what is stored; whether to go on.
+def _worth(verdicts: _Verdicts) -> bool:
+    """Whether to ask for more now: not when less than half of a chunk was news.
 
-    Not after a chunk of nothing but refused ones: whoever sends those without end must not hold
-    the step. The next one goes on.
+    Whoever can write to a courier can send garbage, or repeat what was honest, without end: that must
+    not hold a step, and with it a pause. The next step goes on.
     """
+    news = sum(not isinstance(v, Refusal) and v.status != "duplicate" for _, v in verdicts)
+    return 2 * news >= len(verdicts)
+
+
+def _settle(courier: Courier, verdicts: _Verdicts, seen: Observed) -> None:
+    """Set aside what was refused, acknowledge what is stored."""
     done: list[Delivery] = []
     for delivery, verdict in verdicts:
         if isinstance(verdict, Refusal):
@@ -117,7 +124,6 @@ def _settle(courier: Courier, verdicts: _Verdicts, seen: Observed) -> bool:
         else:
             done.append(delivery)
     courier.acknowledge(done)
-    return bool(done)
 
 
 def open_logs(records: Records, *, skip_broken: bool = False) -> Iterator[Log]:

@@ -27,6 +27,7 @@ class IotJobsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     account: Annotated[str, msgspec.Meta(pattern="^([0-9]{12})?$")] = ""
     thing_label: str = ""
     group_prefix: Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9:_-]{1,60}$")] = "ota-"
+    order_size: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 100
     per_minute: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 1
     wait: Annotated[int, msgspec.Meta(ge=0, le=20)] = 2

@@ -46,9 +46,17 @@ def test_a_wave_costs_at_most_one_call_and_a_fifth(
     assert fake.calls["CreateJob"] == DEVICES // batch
 
 
-def test_orders_of_more_than_a_hundred_cost_one_call_more(fake: FakeAws, tmp_path: Path) -> None:
-    """Each device beyond the first 99 is put into a group."""
+def test_a_plan_of_large_batches_costs_no_more(fake: FakeAws, tmp_path: Path) -> None:
+    """Whatever the plan allows, an order over this courier has a hundred devices at most."""
     world = IotWorld(tmp_path, fake, DEVICES)
+    assert cost(world, DEVICES) <= 1.2
+    assert fake.calls["CreateJob"] == DEVICES // 100
+    assert fake.calls["CreateThingGroup"] == 0
+
+
+def test_orders_of_more_than_a_hundred_cost_one_call_more(fake: FakeAws, tmp_path: Path) -> None:
+    """Where somebody asks for them: each device beyond the first 99 is put into a group."""
+    world = IotWorld(tmp_path, fake, DEVICES, order_size=DEVICES)
     assert cost(world, DEVICES) <= 1.2 + 1
     assert fake.calls["AddThingToThingGroup"] == DEVICES - 99
 

@@ -155,6 +155,24 @@ def test_a_thing_that_was_deleted_and_made_anew(fake: FakeAws, tmp_path: Path) -
     assert fake.jobs[again.id].executions == {"gw-1": "QUEUED"}
 
 
+def test_somebody_elses_job_under_our_id_is_not_read_for_ever(
+    fake: FakeAws, tmp_path: Path
+) -> None:
+    """An administrator put a hundred thousand things under it: a look stays as short as the order."""
+    courier = fake.courier(tmp_path)
+    whole = order("gw-1", "gw-2")
+    courier.dispatch(whole)
+    executions = {f"x-{n}": "SUCCEEDED" for n in range(100_000)}
+    fake.jobs[ORDER].executions = {"gw-1": "SUCCEEDED", **executions}
+    fake.now += LATER
+    assert "SUCCEEDED" in courier.follow(whole, ("gw-1",), close=False).lost["gw-1"]
+    courier.cancel(whole)
+    assert fake.calls["ListJobExecutionsForJob"] <= 4
+    group = order(*MANY)
+    fake.groups[f"ota-{ORDER}"] = set(executions)
+    assert len(fake.courier(tmp_path)._targets.members(group)) <= 750
+
+
 # -- the queue ---------------------------------------------------------------------------------------
 def test_half_a_batch_that_can_not_be_deleted_comes_again(fake: FakeAws, tmp_path: Path) -> None:
     """The number and AWS's word; what was deleted stays so."""
@@ -263,6 +281,9 @@ def test_something_that_is_not_systems_manager(bench: SsmBench, said: bytes) -> 
     with pytest.raises(Outage) as later:
         running.dispatch(order("gw-1"))
     assert later.value.code == "aws-unreachable"
+    with pytest.raises(Outage) as closed:
+        courier(bench, calendars=("plant",)).dispatch(order("gw-1"))
+    assert closed.value.code == "aws-unreachable"
     bench.fake.portal = None
     assert bench.hints("gw-1") == []
     assert courier(bench).dispatch(order("gw-1")) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulators.fleet_sim import SimDevice, World, told
@@ -65,6 +66,31 @@ def test_an_order_of_another_device_does_not_count(world: World) -> None:
     world.step()
     assert "d003" in world.status()["mismatched"]
     assert world.outcomes()["d003"] == "waiting"
+
+
+@pytest.mark.parametrize("kind", ["forged", "repeated"])
+def test_a_flood_of_reports_holds_no_pause(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Whoever can write to a courier never stops: a pause ends all the same, and nothing is counted."""
+    world.start(1, 5)
+    world.step()
+    wanted = world.desk.assignments("d000")["app"]
+    device = world.devices["d000"] if kind == "repeated" else SimDevice(Identity("d000"), world.new)
+    report = device.about(wanted, "DOWNLOADING", "in_progress")
+    courier, asked = world.courier, [0]
+    collect = courier.collect
+
+    def flood(limit: int) -> Any:
+        asked[0] += 1
+        assert asked[0] < 20, "the sweep does not end"
+        courier.inbox += [report] * limit
+        return collect(limit)
+
+    monkeypatch.setattr(courier, "collect", flood)
+    world.campaign.pause("app-2-x7k2m9", world.now)
+    assert world.status()["state"] == "PAUSED"
+    assert all(not assigned for assigned in world.desk.current.values())
 
 
 def test_forged_reports_are_quarantined_and_named(world: World) -> None:

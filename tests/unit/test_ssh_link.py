@@ -205,6 +205,29 @@ def test_a_server_that_is_none(fleet: SshFleet, far: Server, says: bytes | None,
     fleet.limits.pop("banner")
 
 
+@pytest.mark.parametrize("head", [b"", b"SSH-2.0-x\r\n\x00\x00\x7f\xff"], ids=["banner", "packet"])
+def test_a_server_that_drips(fleet: SshFleet, far: Server, head: bytes) -> None:
+    """A byte now and then, within every limit on one read: it ends all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as front:
+        over = threading.Event()
+        threading.Thread(target=_drip, args=(front, head, over), daemon=True).start()
+        fleet.limits |= {"banner": 1.0}
+        fleet.join("d", far, port=front.getsockname()[1])
+        began = time.monotonic()
+        assert fails(fleet).code == "ssh-protocol"
+        assert time.monotonic() - began < 20
+        over.set()
+    fleet.limits.pop("banner")
+
+
+def _drip(front: socket.socket, head: bytes, over: threading.Event) -> None:
+    taken, _ = front.accept()
+    with taken, contextlib.suppress(OSError):
+        taken.sendall(head)
+        while not over.wait(0.02):
+            taken.sendall(b"S")
+
+
 def _serve(front: socket.socket, says: bytes | None) -> None:
     taken, _ = front.accept()
     with taken:
