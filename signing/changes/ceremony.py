@@ -245,10 +245,25 @@ def check(pending: Pending) -> None:
         raise Malformed("pending change: the director has a root and nothing else")
     for name, role in pending.roles.items():
         shapes.check(name, role.signed)
+        _check_keys(name, role.signed)
         role.missing()
         wanted: type[Signed] = Root if name == Root.type else Targets
         if not isinstance(pending.signed(name), wanted):
             raise Malformed(f"pending change: {name!r:.80} is of another kind", subject=name[:80])
+
+
+def _check_keys(name: str, signed: dict[str, Any]) -> None:
+    """Each key that a role names is called by its own digest.
+
+    A signer reads ids as names of keyholders. TUF lets an id be any text (specification 4.2), so
+    that under a keyholder's id anybody's key could stand, and nothing would seem to have changed.
+    """
+    delegations = signed.get("delegations") or {}
+    for keyid, body in {**signed.get("keys", {}), **delegations.get("keys", {})}.items():
+        try:
+            key_from_dict({**body, "keyid": keyid})
+        except Malformed as e:
+            raise Malformed(f"pending change: {name}: {keyid[:16]}: {e}", subject=name) from e
 
 
 def save(path: Path, pending: Pending) -> None:

@@ -7,7 +7,7 @@ sign must not decide anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,11 +15,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from securesystemslib.signer import CryptoSigner, Key
 from simulators.plant import Plant
-from simulators.threats import ENGINEERS, honest
+from simulators.threats import ENGINEERS, ROOTS, honest
 from tuf.api.metadata import Root, TargetFile, Targets
 
 from ota.errors import Malformed
+from ota.repositories.opened import Repository
 from signing import layout, strict
 from signing.approval import APPROVERS_PATH
 from signing.changes import bundle, ceremony
@@ -30,24 +32,30 @@ Edit = Callable[[Pending], Pending]
 FAR = datetime.fromisoformat("9999-12-31T23:59:59Z")
 
 
-def refused(plant: Plant, edit: Edit, words: str) -> None:
+def refused(
+    plant: Plant,
+    edit: Edit,
+    words: str,
+    repository: Repository = "image",
+    signers: Sequence[str] = ENGINEERS,
+) -> None:
     """Nobody takes it from the stick, nobody signs it, and nothing of it can be published."""
     repos = plant.wiring.repositories
-    (pending,) = bundle.load(repos.export("image"))
-    lie = edit(pending)
+    (pending,) = bundle.load(repos.export(repository))
+    lie, path = edit(pending), repos.pending_path(repository)
     before = {p: p.read_bytes() for p in plant.store.rglob("*") if p.is_file()}
     with pytest.raises(Malformed, match=words):
         repos.adopt(bundle.dump([lie]), replace=True)
-    assert repos.pending("image") == pending
-    ceremony.save(repos.pending_path("image"), lie)
+    assert repos.pending(repository) == pending
+    ceremony.save(path, lie)
     with pytest.raises(Malformed, match=words):
-        repos.sign("targets-1", plant.now())
-    keys = [plant.wiring.keyring.signer(name) for name in ENGINEERS]
-    for key in keys:
-        lie, _ = ceremony.add_signature(lie, key)
-    ceremony.save(repos.pending_path("image"), lie)
+        repos.sign(signers[0], plant.now())
+    for name in signers:
+        lie, _ = ceremony.add_signature(lie, plant.wiring.keyring.signer(name))
+    ceremony.save(path, lie)
     with pytest.raises(Malformed, match=words):
         repos.publish(plant.now())
+    ceremony.save(path, pending)
     assert {p: p.read_bytes() for p in plant.store.rglob("*") if p.is_file()} == before
 
 
@@ -72,10 +80,7 @@ LIFTS: dict[str, dict[str, Any]] = {
 def test_it_can_not_lift_versions(plant: Plant, what: str) -> None:
     """Online keys sign what a change says of snapshot and timestamp; targets must have said it."""
     plant.wiring.releases.add(plant.build("4.0.0"), plant.now())
-    waits = plant.wiring.repositories.pending("image")
     refused(plant, lambda p: msgspec.structs.replace(p, **LIFTS[what]), "lifts other versions")
-    assert waits is not None
-    ceremony.save(plant.wiring.repositories.pending_path("image"), waits)
     published(plant, *ENGINEERS)
     honest(plant, version="4.0.0")
 
@@ -90,9 +95,38 @@ def test_nor_other_versions_than_were_signed(plant: Plant, lie: dict[str, Any]) 
     assert any(line.endswith("timestamp above 45") for line in words), words
     assert any("1 roles that are no more, up to version 12" in line for line in words), words
     refused(plant, lambda p: msgspec.structs.replace(p, **lie), "lifts other versions")
-    repos.discard("image")
-    repos.replace(repos.image().bump(5, {"app.-0": 7, "timestamp": 40}, plant.now()))
     published(plant, *ENGINEERS)
+    honest(plant)
+
+
+KEYS = (
+    ("image", "root", "targets"),
+    ("image", "root", "timestamp"),
+    ("director", "root", "targets"),
+    ("image", "targets", "app"),
+)
+"""Repository, the role of the change, and whose keys it names."""
+
+
+@pytest.mark.parametrize(("repository", "role", "whose"), KEYS)
+def test_it_can_not_put_its_key_under_a_keyholders_id(
+    plant: Plant, repository: Repository, role: str, whose: str
+) -> None:
+    """An id is only a name: the others would read that nothing changes, and sign a stranger's key."""
+    repos = plant.wiring.repositories
+    repos.change(plant.now(), repository, [(repository, role)])
+
+    def swapped(signed: Root | Targets) -> None:
+        by = signed if isinstance(signed, Root) else signed.delegations
+        assert by is not None
+        assert by.roles is not None
+        for keyid in by.roles[whose].keyids:
+            stranger = CryptoSigner.generate_ed25519().public_key
+            by.keys[keyid] = Key.from_dict(keyid, stranger.to_dict())
+
+    signers = ROOTS[repository] if role == "root" else ENGINEERS
+    refused(plant, lambda p: edited(p, role, swapped), "its id is not", repository, signers)
+    published(plant, *signers)
     honest(plant)
 
 
