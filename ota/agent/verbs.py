@@ -85,7 +85,7 @@ def _provision(arguments: argparse.Namespace, config: Config) -> int:
         _json({"device": config.device, "enrolment": str(path), "roots": found})
     else:
         sys.stdout.write(f"{path}\n")
-    sys.stderr.write(f"next: ota fleet register {path}\n")
+    sys.stderr.write(f"next, at the operator's: ota fleet register {path} --allow FILE\n")
     return 0
 
 

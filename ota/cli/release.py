@@ -85,6 +85,8 @@ def add(
     if not dry_run:
         _finish(session, sign, publish=publish)
     session.record(_release(release))
+    if not dry_run and not sign:
+        session.say("next: ota release sign --key NAME, for each who must sign")
 
 
 @app.command(epilog="Example: ota release sign --key targets-1")

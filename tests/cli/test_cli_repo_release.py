@@ -173,7 +173,10 @@ def test_changed_metadata_is_refused(ota: Ota) -> None:
 def test_add_waits_for_signatures(ota: Ota, image: Path) -> None:
     """A release is described from its bytes, waits, is signed by two, and is public then."""
     code, out, err = add(ota, image)
-    assert (code, err) == (0, "app-2.bin: 5 bytes\n")
+    assert (code, err) == (
+        0,
+        "app-2.bin: 5 bytes\nnext: ota release sign --key NAME, for each who must sign\n",
+    )
     assert out == (
         "path:  app/app-2.0.0.bin\ncomponent:  app\nversion:  2.0.0\nhardware ids:  gw-rev-b\n"
         "release counter:  1\nsecurity fix:  no\nformat:  file\nlength:  5\nsha256:  SHA256\n"

@@ -106,7 +106,7 @@ def test_plan_to_completion(ota: Ota, plan: Path, answer: Answer) -> None:
     assert (approved.code, approved.out, approved.err) == (
         0,
         "rollout:  app-2-TOKEN\nstate:  APPROVED\napprovals:  1\nmissing:  -\n",
-        "app-2-TOKEN: 3 devices in waves: canary 1, rest 2\n",
+        "app-2-TOKEN: 3 devices in waves: canary 1, rest 2\nnext: ota rollout start TMP/plan.json\n",
     )
     started = ota("rollout", "start", plan)
     assert (started.code, started.out, started.err) == (

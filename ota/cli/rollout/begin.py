@@ -94,7 +94,10 @@ def approve(
         durable.replace(out, approval)
         session.record({"rollout": described["rollout"], "approval": str(out), "expires": ends})
         return
-    session.record(session.wiring.campaign.approve(data, approval, sessions.now()))
+    found = session.wiring.campaign.approve(data, approval, sessions.now())
+    session.record(found)
+    if not found["missing"]:
+        session.say(f"next: ota rollout start {plan}")
 
 
 def _playbook(described: dict[str, Any]) -> list[str]:
