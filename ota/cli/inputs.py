@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import typer
+
 from ota.errors import Malformed, Misuse, NotFound, Refusal
 from signing import durable
 
@@ -19,6 +21,18 @@ _DURATION = re.compile(r"(?:[0-9]{1,6}[smhdw]){1,5}")
 _PART = re.compile(r"([0-9]+)([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = timedelta(days=3650)
+
+
+def keyholders(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For a shell's completion: keyholders of the workspace whose names begin so."""
+    workspace = Path(str(ctx.find_root().params.get("workspace") or "."))
+    files = (workspace / "repo-metadata" / "keyholders").glob("*.json")
+    return sorted(path.stem for path in files if path.stem.startswith(incomplete))
+
+
+def repositories(incomplete: str) -> list[str]:
+    """The same for both repositories."""
+    return [name for name in ("image", "director") if name.startswith(incomplete)]
 
 
 def read(path: Path, limit: int, what: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ota.cli import progress
+from ota.cli import inputs, progress
 from ota.cli import repo as repo_commands
 from ota.cli import session as sessions
 from ota.cli.repo.noun import ended
@@ -30,7 +30,12 @@ class ImageFormat(StrEnum):
 
 
 Sign = Annotated[
-    list[str] | None, typer.Option("--sign", help="Sign at once as this keyholder; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--sign",
+        help="Sign at once as this keyholder; repeatable.",
+        autocompletion=inputs.keyholders,
+    ),
 ]
 Publish = Annotated[bool, typer.Option("--publish", help="And publish at once.")]
 Name = Annotated[str, typer.Argument(metavar="RELEASE", help="COMPONENT@VERSION, or a path.")]
@@ -92,7 +97,10 @@ def add(
 @app.command(epilog="Example: ota release sign --key targets-1")
 def sign(
     ctx: typer.Context,
-    keys: Annotated[list[str], typer.Option("--key", help="Keyholder; may be repeated.")],
+    keys: Annotated[
+        list[str],
+        typer.Option("--key", help="Keyholder; may be repeated.", autocompletion=inputs.keyholders),
+    ],
 ) -> None:
     """Show what the waiting change of the image repository says, and sign it."""
     session = sessions.of(ctx)

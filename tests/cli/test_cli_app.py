@@ -153,6 +153,34 @@ def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "pause" in answer.stdout
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ota -C WS release sign --key tar", ["targets-1", "targets-2", "targets-3"]),
+        ("ota -C WS rollout approve --key app", ["approver"]),
+        ("ota -C nowhere release sign --key ", []),
+        ("ota repo publish --only ", ["image", "director"]),
+    ],
+)
+def test_completion_knows_keyholders(ota: Ota, line: str, expected: list[str]) -> None:
+    """A shell offers the workspace's keyholders, from their public files alone."""
+    words = line.replace("WS", str(ota.folder))
+    answer = subprocess.run(
+        [sys.executable, "-m", "ota"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ
+        | {
+            "_OTA_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        },
+    )
+    assert (answer.stdout.split(), answer.stderr) == (expected, "")
+
+
 def test_debug_shows_the_traceback(empty: Ota) -> None:
     """Without ``--debug`` no traceback; with it, one, and the same last lines."""
     plain = empty("key", "list")

@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from ota.cli import inputs
 from ota.cli import repo as repo_commands
 from ota.cli import session as sessions
 from ota.cli.playbook import noun
 from ota.cli.playbook.noun import Name, app
 from ota.errors import Misuse
 
-Keys = Annotated[list[str] | None, typer.Option("--key", help="Keyholder; may be repeated.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="Keyholder; may be repeated.", autocompletion=inputs.keyholders),
+]
 Publish = Annotated[bool, typer.Option("--publish", help="And publish at once.")]
 
 

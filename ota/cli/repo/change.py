@@ -58,7 +58,10 @@ def change(
 @app.command(epilog="Example: ota repo sign --key root-1")
 def sign(
     ctx: typer.Context,
-    keys: Annotated[list[str], typer.Option("--key", help="Keyholder; may be repeated.")],
+    keys: Annotated[
+        list[str],
+        typer.Option("--key", help="Keyholder; may be repeated.", autocompletion=inputs.keyholders),
+    ],
     only: Only = "",
 ) -> None:
     """Show what waits, ask, and sign every role that this keyholder holds."""

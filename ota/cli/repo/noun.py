@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ota.cli import inputs
 from ota.cli import session as sessions
 
 if TYPE_CHECKING:
@@ -19,7 +20,14 @@ app = typer.Typer(
     name="repo", no_args_is_help=True, help="The image and director repositories, signed by roles."
 )
 
-Only = Annotated[str, typer.Option("--only", help="image or director; both without it.")]
+Only = Annotated[
+    str,
+    typer.Option(
+        "--only",
+        help="image or director; both without it.",
+        autocompletion=inputs.repositories,
+    ),
+]
 SIGNED = ("repository", "roles", "missing")
 OTHERS = "ota repo export FILE, for who must sign too; or ota repo sign --key NAME here"
 

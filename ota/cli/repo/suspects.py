@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ota.cli import inputs
 from ota.cli import session as sessions
 from ota.cli.repo.noun import app
 from ota.errors import NotPermitted
@@ -16,7 +17,12 @@ from ota.errors import NotPermitted
 )
 def suspects(
     ctx: typer.Context,
-    key: Annotated[str, typer.Option("--key", help="The keyholder whose key was stolen.")],
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key", help="The keyholder whose key was stolen.", autocompletion=inputs.keyholders
+        ),
+    ],
     since: Annotated[str, typer.Option("--since", help="When, at the earliest: a UTC time.")],
     yank: Annotated[
         bool, typer.Option("--yank", help="Take them off, in the waiting change.")

@@ -22,7 +22,9 @@ def plan(
     ctx: typer.Context,
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML: release, waves, gates.")],
     out: Annotated[Path, typer.Option(help="Where the signed plan goes.")] = Path("plan.json"),
-    key: Annotated[str, typer.Option(help="The author's key.")] = "author",
+    key: Annotated[
+        str, typer.Option(help="The author's key.", autocompletion=inputs.keyholders)
+    ] = "author",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, sign nothing.")] = False,
 ) -> None:
     """Freeze a rollout: which device gets what, in which wave, and what it goes back to."""
@@ -68,7 +70,12 @@ def _wave(wave: dict[str, Any]) -> dict[str, Any]:
 def approve(
     ctx: typer.Context,
     plan: PlanFile,
-    key: Annotated[str, typer.Option(help="An approver's key; never the author's.")],
+    key: Annotated[
+        str,
+        typer.Option(
+            help="An approver's key; never the author's.", autocompletion=inputs.keyholders
+        ),
+    ],
     lasts: Annotated[str, typer.Option(help="How long it counts: 12h, 7d.")] = "30d",
     out: Annotated[
         Path | None, typer.Option(help="Only write the approval here, for ota rollout start.")
