@@ -11,7 +11,8 @@ import typer
 
 from ota.cli import inputs, output
 from ota.cli import session as sessions
-from ota.errors import Misuse, OtaError
+from ota.errors import Misuse, NotFound, OtaError
+from signing import strict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,7 +175,7 @@ def _ended(end: Retirement) -> dict[str, Any]:
         "signed": found.time if found else None,
         "order": found.order if found else "",
         "destroyed": list(found.destroyed) if found else [],
-        "sha256": end.sha256,
+        "sha256": strict.digest(end.envelope) if found else "",
         "key": end.keyid,
     }
 
@@ -271,6 +272,9 @@ def show(
     ctx: typer.Context,
     device: DeviceId,
     reports: Annotated[int, typer.Option(min=0, max=1000, help="How many reports.")] = 5,
+    receipt: Annotated[
+        Path | None, typer.Option(help="Write its newest receipt, as it was signed, to this file.")
+    ] = None,
 ) -> None:
     """Show a device: what it runs, what it is to run, and its newest reports."""
     session = sessions.of(ctx)
@@ -292,8 +296,22 @@ def show(
         for r in registry.history(device, reports)
     ]
     found["contradictions"] = [code for code, _ in registry.evidence(device)]
-    found["retirements"] = [_ended(end) for end in registry.retirements(device)]
+    ends = registry.retirements(device)
+    found["retirements"] = [_ended(end) for end in ends]
+    if receipt is not None:
+        _write_receipt(device, ends, receipt)
     session.details(found)
+
+
+def _write_receipt(device: str, ends: Sequence[Retirement], path: Path) -> None:
+    from signing import durable  # noqa: PLC0415 - `ota --help` stays quick
+
+    envelope = next((end.envelope for end in reversed(ends) if end.envelope), None)
+    if envelope is None:
+        raise NotFound(
+            f"{device} left no receipt", subject=device, remedy=f"ota fleet show {device}"
+        )
+    durable.create(path, envelope)
 
 
 def _listed(device: Device) -> dict[str, Any]:

@@ -20,7 +20,7 @@ bytes are kept and verified again whenever they are read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -41,14 +41,15 @@ from signing.receipt import Receipt
 class Retirement:
     """One end of a device. ``receipt`` is None where only a person said so.
 
-    ``since``: when it was taken out of service here; ``verified``: when its receipt came.
+    ``since``: when it was taken out of service here; ``verified``: when its receipt came, whose
+    exact bytes are ``envelope``.
     """
 
     keyid: str
     since: datetime
     receipt: Receipt | None = None
     verified: datetime | None = None
-    sha256: str = ""
+    envelope: bytes = field(default=b"", repr=False)
 
 
 def checked(conn: sa.Connection, device: Device, data: bytes) -> Receipt:
@@ -179,14 +180,14 @@ def _read(row: Any) -> Retirement:
             return Retirement(row.keyid, since)
         key = key_from_dict(msgspec.json.decode(row.key))
         found = receipts.read(statement.verify("receipt", row.receipt, [key]))
-        verified, sha256 = strict.instant(row.verified), strict.digest(row.receipt)
+        verified = strict.instant(row.verified)
     except (OtaError, msgspec.MsgspecError, TypeError) as e:
         raise Malformed(
             f"registry: a retirement of device {row.device!r:.80} is damaged: {e}",
             subject=str(row.device),
             remedy="restore the registry from a backup",
         ) from e
-    return Retirement(row.keyid, since, found, verified, sha256)
+    return Retirement(row.keyid, since, found, verified, bytes(row.receipt))
 
 
 def with_receipt(conn: sa.Connection) -> frozenset[str]:

@@ -23,8 +23,9 @@ from ota.rollout.engine import Engine, Step
 from ota.rollout.observe import Observed, open_logs
 from ota.rollout.opening import Opening
 from ota.rollout.records import Log, Records
-from ota.rollout.states import CLOSED
+from ota.rollout.states import OPEN
 from ota.rollout.tidying import Tidied
+from signing import strict
 from signing.receipt import Receipt
 
 PATIENCE = 60.0
@@ -76,7 +77,7 @@ class Campaign:
     def step_all(self, now: datetime) -> list[Step]:
         """One step of every rollout that is open or still has something to take back."""
         with lock.held(self._lock):
-            return [self._engine.step(name, now) for name in self._unsettled(now)]
+            return [self._tried(name, now) for name in self._unsettled(now)]
 
     # -- stopping --------------------------------------------------------------------------------
     def pause(self, rollout: str, now: datetime, *, keep: bool = False) -> Step:
@@ -169,11 +170,19 @@ class Campaign:
         return view.runs(self._engine.case(rollout, now))
 
     def rollouts(self, now: datetime) -> list[dict[str, Any]]:
-        """One row for each rollout, oldest first."""
-        return [
-            view.summary(self._engine.case(name, now), self._records.touched(name))
-            for name in self._records.rollouts()
-        ]
+        """One row for each rollout, oldest first; state ``BROKEN`` where it does not verify."""
+        found = []
+        for name in self._records.rollouts():
+            try:
+                case = self._engine.case(name, now)
+                found.append(view.summary(case, self._records.touched(name)))
+            except Refusal as e:
+                found.append(view.broken(name, e))
+        return found
+
+    def open(self) -> list[str]:
+        """Ids of open rollouts, oldest first, but for those that do not verify."""
+        return [log.view.rollout for log in open_logs(self._records, skip_broken=True)]
 
     def history(self, rollout: str) -> list[dict[str, Any]]:
         """The journal of one rollout; ``Refusal("journal-broken")`` names the bad row."""
@@ -252,13 +261,32 @@ class Campaign:
         step.state = case.view.state
         return step
 
+    def _tried(self, rollout: str, now: datetime) -> Step:
+        """One step; a rollout whose journal or plan does not verify stops no other one."""
+        try:
+            return self._engine.step(rollout, now)
+        except Refusal as e:
+            return Step(rollout, "NEW", refusal=e)
+
     def _unsettled(self, now: datetime) -> list[str]:
+        """Started and open ones, and aborted ones of which an assignment may still stand.
+
+        The others were closed when nothing stood any more.
+        """
         found = []
         for name in self._records.rollouts():
-            log = Log.open(self._records, name)
-            if log.view.state in {"DRAFT", "APPROVED"}:
+            try:
+                view = Log.open(self._records, name).view
+            except Refusal:
+                found.append(name)  # the step says why
                 continue
-            if log.view.state not in CLOSED or self._engine.case(name, now).to_withdraw():
+            if view.state == "ABORTED":
+                live = any(
+                    o.live() and strict.instant(o.not_after) > now for o in view.orders.values()
+                )
+                if live and self._engine.case(name, now).to_withdraw():
+                    found.append(name)
+            elif view.state in OPEN and view.state not in {"DRAFT", "APPROVED"}:
                 found.append(name)
         return found
 

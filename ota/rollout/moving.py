@@ -21,7 +21,10 @@ from signing.release import Release
 
 @dataclass
 class Step:
-    """What one step saw and did. ``problems`` are retried by the next step."""
+    """What one step saw and did. ``problems`` are retried by the next step.
+
+    ``refusal``: why it could not be stepped at all, where others were.
+    """
 
     rollout: str
     state: State
@@ -29,6 +32,7 @@ class Step:
     reasons: tuple[str, ...] = ()
     orders: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True)

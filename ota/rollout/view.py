@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ota.errors import Refusal
 from ota.ports import Event
 from ota.rollout import following
 from ota.rollout.case import Case
@@ -72,6 +73,20 @@ def summary(case: Case, stepped: datetime | None) -> dict[str, Any]:
         "devices": len(case.plan.rows),
         "committed": sum(1 for _ in outcomes.of("committed")),
         "last_step_age": age(stepped, case.now),
+    }
+
+
+def broken(rollout: str, why: Refusal) -> dict[str, Any]:
+    """The same line of one whose journal or plan does not verify."""
+    nothing = dict.fromkeys(("component", "wave", "devices", "committed"), "")
+    return {
+        "rollout": rollout,
+        "state": "BROKEN",
+        **nothing,
+        "releases": [],
+        "last_step_age": None,
+        "problem": str(why),
+        "code": why.code,
     }
 
 

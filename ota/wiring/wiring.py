@@ -195,10 +195,7 @@ class Wiring(Upkeep):
 
     def open_rollouts(self) -> list[str]:
         """Ids of the rollouts that are not closed, oldest first."""
-        from ota.rollout.states import OPEN  # noqa: PLC0415 - only where rollouts are moved
-
-        found = self.campaign.rollouts(self._clock())
-        return [row["rollout"] for row in found if row["state"] in OPEN]
+        return self.campaign.open()
 
     def plan(self, spec: bytes, source: str) -> Plan:
         """Freeze a spec for the fleet as it is now; unsigned.

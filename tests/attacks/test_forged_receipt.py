@@ -195,6 +195,11 @@ def test_on_the_command_line(plant: Plant, capsys: pytest.CaptureFixture[str]) -
     assert found["retirement"]["destroyed"] == body(plant)["destroyed"]
     assert ota("fleet", "show", "a")[1]["retirements"] == [found["retirement"]]
     assert listed() == {"a": "verified", "b": ""}
+    copy = plant.folder / "copy.json"
+    for code in (0, 4):  # never over what is there
+        assert ota("fleet", "show", "a", "--receipt", str(copy))[0] == code
+        assert copy.read_bytes() == honest(plant)
+    assert ota("fleet", "show", "b", "--receipt", str(copy))[0] == 2
     assert ota("fleet", "retire", "a", "--yes")[1]["retirement"] == found["retirement"]
     code, _, err = ota(*words, "--yes")
     assert (code, "code: receipt-again" in err) == (4, True)

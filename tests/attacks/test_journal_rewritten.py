@@ -28,6 +28,8 @@ def test_journal_rewritten(plant: Plant) -> None:
     ran = plant.ota("rollout", "run", rollout, "--time-limit", "0s")
     assert ran.returncode == 3, ran.stderr
     assert "journal-broken" in ran.stderr
+    listed = plant.ota("rollout", "list", "-o", "csv")
+    assert (listed.returncode, f"{rollout},BROKEN," in listed.stdout) == (3, True)
     assert not plant["b"].hinted
     plant["b"].look()
     assert plant["b"].running == ONE

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from simulators.fleet_sim import World
 
-from ota.errors import Busy, Misuse, Outage
+from ota.errors import Busy, Misuse, Outage, Refusal
+from ota.fleet import tables
 from ota.rollout import drive, lock
 from ota.rollout.campaign import Campaign
 from ota.rollout.records import Log
@@ -152,3 +153,52 @@ def test_patience_ends(world: World, tmp_path: Path) -> None:
             world.campaign.step_all(world.now)
     assert caught.value.exit_code == 7
     assert world.status()["state"] == "RUNNING"
+
+
+# -- one that is broken --------------------------------------------------------------------------
+def test_a_broken_journal_stops_no_other_rollout(world: World) -> None:
+    """It is listed as such and named by each step of all; the others move, and are found by default."""
+    world.start(2)
+    world.start(2, rollout=OTHER, names=["d002", "d003"])
+    broken(world, R)
+    first, second = world.campaign.step_all(world.now)
+    assert (first.rollout, second.rollout, second.state) == (R, OTHER, "RUNNING")
+    assert first.refusal is not None
+    assert first.refusal.code == "journal-broken"
+    assert {d for _, d in world.courier.hints} == {"d002", "d003"}
+    rows = {row["rollout"]: row for row in world.campaign.rollouts(world.now)}
+    assert (rows[R]["state"], rows[OTHER]["state"]) == ("BROKEN", "RUNNING")
+    assert world.campaign.open() == [OTHER]
+    with pytest.raises(Refusal):
+        world.campaign.step(R, world.now)
+
+
+def test_what_is_over_is_not_looked_at_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer's step reads no reports of rollouts that ended, nor of one aborted long ago."""
+    world.start(2)
+    assert world.drive() == "COMPLETED"
+    world.start(2, rollout=OTHER, names=["d002", "d003"])
+    world.step(OTHER)
+    world.poll()
+    world.campaign.abort(OTHER, world.now, "leave")
+    read: list[str] = []
+    latest = world.registry.latest
+    monkeypatch.setattr(world.registry, "latest", lambda name: read.append(name) or latest(name))
+    assert world.campaign.step_all(world.now) == []
+    assert set(read) == {OTHER}
+    world.tick(40 * 86400)
+    read.clear()
+    assert world.campaign.step_all(world.now) == []
+    assert read == []
+
+
+def broken(world: World, rollout: str) -> None:
+    """An owner of the database edits a line of this rollout's journal."""
+    with tables.writing(world.registry.engine) as conn:
+        conn.exec_driver_sql("DROP TRIGGER rollout_journal_UPDATE")
+        conn.exec_driver_sql(
+            f"UPDATE rollout_journal SET line = replace(line, '2026', '2027') "  # noqa: S608 - a test's own name
+            f"WHERE rollout = '{rollout}' AND version = 2"
+        )

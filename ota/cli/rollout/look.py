@@ -12,7 +12,7 @@ from ota.cli import inputs, progress
 from ota.cli import session as sessions
 from ota.cli.rollout.move import progress_line
 from ota.cli.rollout.noun import Rollout, app, only
-from ota.errors import Outage
+from ota.errors import Outage, Refusal
 
 if TYPE_CHECKING:
     from ota.cli.session import Session
@@ -88,6 +88,9 @@ def list_(ctx: typer.Context) -> None:
     session = sessions.of(ctx)
     found = session.wiring.campaign.rollouts(sessions.now())
     session.rows([{**row, "age": row["last_step_age"]} for row in found], _LIST)
+    for row in found:
+        if row["state"] == "BROKEN":
+            raise Refusal(row["code"], row["problem"], subject=row["rollout"])
 
 
 @app.command(epilog="Example: ota rollout history app-2-x7k2p9 -o json")

@@ -11,7 +11,7 @@ from ota.cli import inputs
 from ota.errors import Misuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from ota.cli.session import Session
     from ota.rollout.engine import Step
@@ -49,14 +49,14 @@ def only(session: Session, rollout: str) -> str:
     return names[0]
 
 
-def print_steps(session: Session, steps: Iterable[Step]) -> None:
+def print_steps(session: Session, steps: Sequence[Step]) -> None:
     """What steps did; their problems, which the next step retries, go to stderr."""
     rows: list[dict[str, Any]] = []
     for step in steps:
         rows.append(
             {
                 "rollout": step.rollout,
-                "state": step.state,
+                "state": "BROKEN" if step.refusal else step.state,
                 "decision": step.decision,
                 "orders": step.orders,
                 "reasons": "; ".join(step.reasons),
@@ -65,3 +65,8 @@ def print_steps(session: Session, steps: Iterable[Step]) -> None:
         for problem in step.problems:
             session.say(f"{step.rollout}: {problem}")
     session.rows(rows, ("rollout", "state", "decision", "orders", "reasons"))
+    refusals = [step.refusal for step in steps if step.refusal is not None]
+    for refusal in refusals[1:]:
+        session.say(str(refusal))
+    if refusals:
+        raise refusals[0]
