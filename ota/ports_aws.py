@@ -31,7 +31,7 @@ class Certificate:
 
 
 class Things(Protocol):
-    """What the procedures need of AWS IoT (``ota/aws/identities.py``)."""
+    """What the procedures need of AWS IoT (``ota/fleet/aws_identities.py``)."""
 
     def ensure(self, thing: str) -> None:
         """Make the thing unless it is there."""

@@ -14,7 +14,7 @@ needs beyond it:
 * every object is limited in size, and a missing one is an outage, never "nothing to do".
 
 The trusted set is a private module of python-tuf; this is the only place that imports it, and
-``tests/unit/test_client.py`` holds the version to it.
+``tests/test_architecture.py`` sees that it is there.
 
 >>> client = TufClient(cache, fetch, now)     # cache["root.json"] is the trust anchor
 >>> client.refresh()
