@@ -34,7 +34,6 @@ as ``_``), ``[passphrases] NAME``, ``OTA_PASSPHRASE``, ``[passphrases] default``
 
 from __future__ import annotations
 
-import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -43,9 +42,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import msgspec
 
-from ota.errors import Malformed, NotFound, NotPermitted, Outage
+from ota.errors import Malformed, NotFound
 from ota.settings.aws import AwsSettings
 from ota.settings.couriers import Couriers, IotJobsSettings, SpoolSettings, SsmSettings
+from ota.settings.references import References, is_reference
 from ota.settings.store import StoreSettings
 from signing import durable, strict
 
@@ -66,7 +66,6 @@ path = "spool"
 default = "prompt"
 """
 LIMIT = 256 * 1024
-_SECRET_LIMIT = 16 * 1024
 
 
 class _Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,7 +147,7 @@ class Settings:
 
         ``where`` names it in errors: ``NotFound``, ``NotPermitted`` (readable by others).
         """
-        return self._secret(reference, where)
+        return References(self.workspace, self.env).read(reference, where)
 
     @property
     def registry_url(self) -> str:
@@ -163,7 +162,7 @@ class Settings:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         user = parts.username or ""
-        word = quote(self._secret(reference, "registry.password").decode(), safe="")
+        word = quote(self.secret(reference, "registry.password").decode(), safe="")
         return urlunsplit(parts._replace(netloc=f"{user}:{word}@{host}"))
 
     def registry_is_new(self) -> bool:
@@ -204,24 +203,7 @@ class Settings:
         if reference == "prompt":
             what = "PIN" if self.key_uri(name).startswith("hsm:") else "Passphrase"
             return ask(f"{what} of {name}").encode()
-        return self._secret(reference, f"passphrases.{name}")
-
-    def _secret(self, reference: str, where: str) -> bytes:
-        kind, _, rest = reference.partition(":")
-        data = self._from_env(rest, where) if kind == "env" else _from_file(self.path(rest), where)
-        data = data.removesuffix(b"\n").removesuffix(b"\r")
-        if not data:
-            raise NotFound(f"{where}: {reference} is empty", subject=where)
-        return data
-
-    def _from_env(self, name: str, where: str) -> bytes:
-        if name not in self.env:
-            raise NotFound(
-                f"{where}: the environment has no {name}",
-                subject=where,
-                remedy=f"export {name}=...",
-            )
-        return self.env[name].encode()
+        return self.secret(reference, f"passphrases.{name}")
 
 
 def load(workspace: Path, env: Mapping[str, str]) -> Settings:
@@ -290,28 +272,9 @@ def _check_name(path: Path, table: str, name: str) -> None:
 
 
 def _check_reference(path: Path, where: str, reference: str) -> None:
-    kind, mark, rest = reference.partition(":")
-    if kind not in {"env", "file"} or not mark or not rest:
+    if not is_reference(reference):
         raise _bad(path, where, "is a literal secret; use env:VARIABLE, file:PATH or prompt")
 
 
 def _bad(path: Path, where: str, what: str) -> Malformed:
     return Malformed(f"{path.name}: {where}: {what}", subject=str(path))
-
-
-def _from_file(path: Path, where: str) -> bytes:
-    data = durable.read(path, _SECRET_LIMIT, where)
-    if data is None:
-        raise NotFound(f"{where}: {path} is not there", subject=str(path))
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as e:
-        raise Outage(f"{where}: {path}: {e.strerror}", subject=str(path)) from e
-    if mode & 0o077:
-        raise NotPermitted(
-            f"{where}: {path} is readable by others (mode {mode:04o})",
-            code="secret-mode",
-            subject=str(path),
-            remedy=f"chmod 600 {path}",
-        )
-    return data
