@@ -166,6 +166,8 @@ class _Case:
         if text is None:
             if base:
                 raise _lie(name, f"comes without version {base}, which it replaces")
+            if base is not None and _delegates(parent, name):
+                raise _lie(name, "comes without what it replaces")
             return None
         data = text.encode()
         known = _targets(name, data)
@@ -243,6 +245,15 @@ def _needs(parent: Root | Targets | None, name: str) -> tuple[int, frozenset[str
     except (ValueError, KeyError, RepositoryError) as e:
         raise _lie(name, "is not delegated to") from e
     return found.threshold, frozenset(found.by_id())
+
+
+def _delegates(parent: Root | Targets, name: str) -> bool:
+    """Whether a published role delegates to ``name``: then that is published, too."""
+    try:
+        parent.get_delegated_role(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _targets(name: str, data: bytes) -> Targets:

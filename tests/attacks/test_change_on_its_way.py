@@ -130,6 +130,27 @@ def test_it_can_not_put_its_key_under_a_keyholders_id(
     honest(plant)
 
 
+@pytest.mark.parametrize("role", ["targets", "app"])
+def test_it_can_not_pass_a_removal_off_as_something_new(plant: Plant, role: str) -> None:
+    """What replaces something is compared with it, also where the file says that there was nothing."""
+    repos = plant.wiring.repositories
+    repos.change(plant.now(), "image", [("image", role)])
+
+    def emptied(signed: Targets) -> None:
+        signed.targets.clear()
+
+    def new(pending: Pending) -> Pending:
+        lie = edited(pending, role, emptied)
+        waits = {role: msgspec.structs.replace(lie.roles[role], base=0)}
+        before = {n: text for n, text in lie.before.items() if n != role}
+        return msgspec.structs.replace(lie, roles=waits, before=before)
+
+    with pytest.raises(Malformed, match="comes without what it replaces"):
+        repos.review(new(repos.pending("image")))  # type: ignore[arg-type]  # there is one
+    published(plant, *ENGINEERS)
+    honest(plant)
+
+
 # -- one of those who sign: what the others must see -----------------------------------------------
 def edited(pending: Pending, name: str, edit: Callable[[Any], None], **more: Any) -> Pending:
     """The same change with the content of one role edited."""
