@@ -124,7 +124,23 @@ class _Case:
                 subject=self.pending.repository,
                 remedy=f"copy repo-metadata/roots/{self.pending.repository}/ here first",
             )
+        if waits is not None and not self._follows(waits):
+            raise _lie(
+                Root.type,
+                f"is built on version {base}; the newest here is {max(self.anchors)}",
+            )
         return Metadata[Root].from_bytes(self.anchors[base]).signed
+
+    def _follows(self, waits: Waiting) -> bool:
+        """A new root follows the newest of our own, or is it: published, and not cleared away.
+
+        A second root of one number would split those who follow the first one from the others.
+        """
+        newest = max(self.anchors)
+        if waits.base == newest:
+            return True
+        own: Metadata[Root] = Metadata.from_bytes(self.anchors[newest])
+        return waits.metadata().signed_bytes == own.signed_bytes
 
     def trusted(self) -> Root:
         """The root under which the change will stand."""

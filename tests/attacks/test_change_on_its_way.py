@@ -151,6 +151,23 @@ def test_it_can_not_pass_a_removal_off_as_something_new(plant: Plant, role: str)
     honest(plant)
 
 
+@pytest.mark.parametrize("repository", ROOTS)
+def test_it_can_not_have_a_second_root_of_one_number_signed(
+    plant: Plant, repository: Repository
+) -> None:
+    """Beside one that is known here, not even on a machine without a store to ask."""
+    repos, signers = plant.wiring.repositories, ROOTS[repository]
+    repos.change(plant.now(), repository, [(repository, "root")])
+    first = repos.pending(repository)
+    assert first is not None
+    published(plant, *signers)
+    assert repos.review(first), "what a killed publish left behind is still read"
+    other = edited(first, "root", lambda root: root.unrecognized_fields.update(note="another"))
+    with pytest.raises(Malformed, match="the newest here is 2"):
+        repos.review(other)
+    honest(plant)
+
+
 # -- one of those who sign: what the others must see -----------------------------------------------
 def edited(pending: Pending, name: str, edit: Callable[[Any], None], **more: Any) -> Pending:
     """The same change with the content of one role edited."""
