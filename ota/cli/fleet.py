@@ -11,7 +11,7 @@ import typer
 
 from ota.cli import inputs, output
 from ota.cli import session as sessions
-from ota.errors import Misuse, NotFound, OtaError
+from ota.errors import Misuse, NotFound, OtaError, Outage, Refusal, Stale
 from signing import strict
 
 if TYPE_CHECKING:
@@ -280,10 +280,7 @@ def show(
     session = sessions.of(ctx)
     registry = session.wiring.registry
     found = _shown(registry.device(device))
-    found["assigned"] = {
-        name: {"path": a.path, "order": a.order, "kind": a.kind, "not_after": a.not_after}
-        for name, a in session.wiring.assignments(device).items()
-    }
+    found["assigned"], trouble = _assigned(session, device)
     found["reports"] = [
         {
             "counter": r.report.counter,
@@ -301,6 +298,22 @@ def show(
     if receipt is not None:
         _write_receipt(device, ends, receipt)
     session.details(found)
+    if trouble is not None:
+        raise trouble
+
+
+def _assigned(
+    session: sessions.Session, device: str
+) -> tuple[dict[str, Any] | None, OtaError | None]:
+    """What the director assigns, or why nobody can say; what the registry knows is shown anyway."""
+    try:
+        found = session.wiring.assignments(device)
+    except (Outage, Stale, Refusal) as e:
+        return None, e
+    return {
+        name: {"path": a.path, "order": a.order, "kind": a.kind, "not_after": a.not_after}
+        for name, a in found.items()
+    }, None
 
 
 def _write_receipt(device: str, ends: Sequence[Retirement], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -166,6 +167,20 @@ def test_it_leaves_although_no_store_answers(plant: Plant) -> None:
     plant.reopen()
     assert plant.wiring.leaving.leave("a", None, plant.now()) is not None
     assert plant.wiring.assignments("a") == {}
+
+
+def test_what_is_known_is_shown_although_no_store_answers(
+    plant: Plant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The registry's own knowledge of a device does not wait for the director's; exit 1 says so."""
+    (plant.store / layout.director_metadata("a", "timestamp.json")).unlink()
+    plant.wiring.close()
+    capsys.readouterr()
+    assert run(["-C", str(plant.workspace), "fleet", "show", "a", "-o", "json"]) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (found["id"], found["state"], found["assigned"]) == ("a", "active", None)
+    assert "code: missing" in err
 
 
 def test_a_wrong_passphrase_is_said_first(

@@ -157,6 +157,9 @@ def test_no_way_forward_from_the_way_back(world: World) -> None:
     with pytest.raises(Misuse) as caught:
         world.campaign.resume(R, world.now)
     assert caught.value.code == "illegal-move"
+    assert world.status()["next"] == (
+        f"ota rollout rollback {R} --partial, or ota rollout abort {R} --leave"
+    )
 
 
 def test_pause_all(world: World) -> None:
