@@ -91,6 +91,7 @@ class ReportQueue:
             if empty:
                 self._drained = bool(found)
                 break
+        self._dispose()  # this process may end here
         return found
 
     def acknowledge(self, deliveries: Iterable[Delivery]) -> None:

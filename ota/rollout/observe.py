@@ -115,15 +115,14 @@ def _worth(verdicts: _Verdicts) -> bool:
 
 def _settle(courier: Courier, verdicts: _Verdicts, seen: Observed) -> None:
     """Set aside what was refused, acknowledge what is stored."""
-    done: list[Delivery] = []
-    for delivery, verdict in verdicts:
-        if isinstance(verdict, Refusal):
-            courier.quarantine(delivery, f"{verdict.code}: {verdict}")
-            seen.quarantined += 1
-            seen.problems.append(f"{delivery.source}: {verdict.code}: {verdict}")
-        else:
-            done.append(delivery)
-    courier.acknowledge(done)
+    try:
+        for delivery, verdict in verdicts:
+            if isinstance(verdict, Refusal):
+                courier.quarantine(delivery, f"{verdict.code}: {verdict}")
+                seen.quarantined += 1
+                seen.problems.append(f"{delivery.source}: {verdict.code}: {verdict}")
+    finally:  # a quarantine that is full must not keep the honest ones coming again
+        courier.acknowledge([d for d, verdict in verdicts if not isinstance(verdict, Refusal)])
 
 
 def open_logs(records: Records, *, skip_broken: bool = False) -> Iterator[Log]:

@@ -94,7 +94,7 @@ class FileSource:
         try:
             return load_pem_private_key(pem, secret)
         except ValueError as e:
-            if "password" in str(e).lower() or "decrypt" in str(e).lower():
+            if _undecrypted(e) or _sound(pem, secret):
                 raise _wrong_passphrase(self._path) from e
             raise Malformed(f"{self._path}: not a PKCS#8 key", subject=str(self._path)) from e
         except (TypeError, UnsupportedAlgorithm) as e:
@@ -117,6 +117,27 @@ class FileSource:
                 remedy=f"openssl pkcs8 -topk8 -v2 aes-256-cbc -in {self._path} -out NEW",
             )
         return pem
+
+
+def _undecrypted(error: ValueError) -> bool:
+    return "password" in str(error).lower() or "decrypt" in str(error).lower()
+
+
+def _sound(pem: bytes, secret: bytes) -> bool:
+    """Whether the file is one that a passphrase could open.
+
+    One wrong passphrase in about 256 decrypts to something whose padding looks right and which is no
+    key: that alone does not tell a wrong passphrase from a damaged file. Others say which.
+    """
+    for other in (secret + b"1", secret + b"2", secret + b"3"):
+        try:
+            load_pem_private_key(pem, other)
+        except ValueError as e:
+            if _undecrypted(e):
+                return True
+        except (TypeError, UnsupportedAlgorithm):
+            return False
+    return False
 
 
 def _wrong_passphrase(path: Path) -> NotPermitted:

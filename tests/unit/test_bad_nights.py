@@ -21,6 +21,7 @@ from simulators.stopping import Killed
 
 from ota.aws.api import Api
 from ota.aws.client import client
+from ota.cli.rollout.move import Teller
 from ota.couriers import iot_books, ssm_calls, ssm_tools
 from ota.couriers.ssm import Options, Ssm
 from ota.couriers.ssm_commands import Book, Command
@@ -28,6 +29,7 @@ from ota.errors import NotPermitted, OtaError, Outage
 from ota.fleet.aws_identities import AwsThings
 from ota.fleet.aws_things import IndexedThings, ListedThings
 from ota.ports import Order
+from ota.rollout.engine import Step
 from tests.unit.test_sqs_reports import message
 
 ORDER = "ota-app-2-x7k2m9-u1-w0-b0"
@@ -193,13 +195,14 @@ def test_half_a_batch_that_can_not_be_deleted_comes_again(fake: FakeAws, tmp_pat
 def test_a_flood_of_garbage_does_not_keep_the_operator(fake: FakeAws, tmp_path: Path) -> None:
     """Who can publish on a topic fills the queue faster than it is emptied: a sweep ends all the same.
 
-    What is honest still comes through, and every bit of garbage is set aside.
+    What is honest still comes through; the garbage is deleted, should this process end here.
     """
     fake.send(message(b"honest"))
     fake.flood = "garbage"
     courier = fake.courier(tmp_path)
     assert [d.data for d in courier.collect(500)] == [b"honest"]
     assert fake.calls["ReceiveMessage"] < 150
+    assert [body for _, body in fake._flying.values()] == [message(b"honest")]
     assert courier.collect(500) or fake.calls["ReceiveMessage"] < 300
 
 
@@ -413,3 +416,25 @@ def test_a_command_that_is_gone_can_be_cancelled(bench: SsmBench) -> None:
 def test_the_grace_is_as_documented() -> None:
     """Two minutes: as long as a report may be on its way."""
     assert timedelta(minutes=2) == iot_books._GRACE < LATER
+
+
+# -- what an operator reads --------------------------------------------------------------------------
+class Said:
+    """Lines on stderr."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Keep it."""
+        self.lines.append(line)
+
+
+def test_a_problem_that_lasts_is_told_once() -> None:
+    """A step every two seconds, all night: a line when it comes, another when it comes back."""
+    said = Said()
+    tell = Teller(said)  # type: ignore[arg-type] # all that it uses of a session
+    status: dict[str, Any] = {"rollout": "app-2-x", "state": "RUNNING", "waves": []}
+    for problems in (["expired"],) * 3 + ([],) + (["expired", "throttled", "throttled"],) * 2:
+        tell(Step("app-2-x", "RUNNING", problems=list(problems)), status)
+    assert said.lines[1:] == ["app-2-x: expired", "app-2-x: expired", "app-2-x: throttled"]

@@ -9,6 +9,8 @@ import pytest
 from simulators.fleet_sim import SimDevice, World, told
 from simulators.identities import Identity
 
+from ota.errors import Outage
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
@@ -91,6 +93,25 @@ def test_a_flood_of_reports_holds_no_pause(
     world.campaign.pause("app-2-x7k2m9", world.now)
     assert world.status()["state"] == "PAUSED"
     assert all(not assigned for assigned in world.desk.current.values())
+
+
+def test_a_quarantine_that_is_full_keeps_no_honest_report(world: World) -> None:
+    """What is stored is acknowledged, whatever becomes of the forged one beside it; named each time."""
+    world.start(1, 5)
+    world.step()
+    wanted = world.desk.assignments("d000")["app"]
+    forged = SimDevice(Identity("d000"), world.new).about(wanted, "DONE", "committed")
+    honest = world.devices["d000"].about(wanted, "DOWNLOADING", "in_progress")
+    world.courier.inbox += [forged, honest]
+
+    def full(_delivery: object, _reason: str) -> None:
+        raise Outage("no space left", code="no-space")
+
+    world.courier.quarantine = full  # type: ignore[method-assign] # a fault
+    world.campaign = world.fresh()
+    assert any("no space left" in p for p in world.step().problems)
+    assert world.courier.inbox == [forged]
+    assert world.outcomes()["d000"] == "in_progress"
 
 
 def test_forged_reports_are_quarantined_and_named(world: World) -> None:

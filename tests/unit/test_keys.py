@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
 )
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner, Key, Signature, Signer
@@ -78,6 +79,29 @@ def test_a_wrong_passphrase_is_named_and_never_shown(tmp_path: Path, wrong: byte
     assert caught.value.code == "passphrase"
     assert str(path) in str(caught.value)
     assert not wrong or wrong.decode() not in str(caught.value)
+
+
+def test_a_wrong_passphrase_that_almost_fits_is_named_too(tmp_path: Path) -> None:
+    """One in about 256 decrypts to something that looks whole: still a passphrase, not a bad file."""
+    path = tmp_path / "k.pem"
+    public = keys.generate(path, SECRET)
+    pem, fits = path.read_bytes(), 0
+    for number in range(4000):
+        wrong = b"wrong %d" % number
+        try:
+            load_pem_private_key(pem, wrong)
+        except ValueError as e:
+            if "password" not in str(e):
+                fits += 1
+                with pytest.raises(NotPermitted) as caught:
+                    keys.load(f"file:{path}", public, lambda wrong=wrong: wrong)
+                assert caught.value.code == "passphrase"
+        if fits == 3:
+            break
+    assert fits == 3
+    path.write_bytes(pem[:60] + pem[80:])
+    with pytest.raises(Malformed):
+        keys.load(f"file:{path}", public, lambda: SECRET)
 
 
 def test_the_key_of_another_keyholder_is_refused(tmp_path: Path) -> None:

@@ -59,11 +59,12 @@ def run(
 
 
 class Teller:
-    """One line on stderr whenever something changed."""
+    """One line on stderr whenever something changed; a problem once for as long as it lasts."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._last = ""
+        self._known: set[str] = set()
 
     def __call__(self, step: Step, status: dict[str, Any]) -> None:
         """Tell of one step, where it is news."""
@@ -71,8 +72,10 @@ class Teller:
         if line != self._last:
             self._session.say(line)
             self._last = line
-        for problem in step.problems:
-            self._session.say(f"{step.rollout}: {problem}")
+        for problem in dict.fromkeys(step.problems):
+            if problem not in self._known:
+                self._session.say(f"{step.rollout}: {problem}")
+        self._known = set(step.problems)
 
 
 def progress_line(status: dict[str, Any]) -> str:
