@@ -234,6 +234,14 @@ def test_update_that_is_not_assigned_fails(box: Box) -> None:
     assert "does not assign app/app-2.bin" in result.detail
 
 
+def test_update_of_a_component_that_is_not_here_fails(box: Box) -> None:
+    """The step fails by name; nothing is waited for, and what comes after it is not begun."""
+    elsewhere = {"update": {"component": "mcu", "release": "mcu/mcu-2.bin"}}
+    box.playbook(body(step("update", **elsewhere), touch(box, "never"), **AGENT))
+    (result,) = box.cycle()
+    assert (result.outcome, result.code, log(box)) == ("failed", "no-component", [])
+
+
 def test_update_that_goes_back_fails_the_step(box: Box) -> None:
     """An unhealthy release is reverted by the device, and the step says so."""
     box.ship()

@@ -88,12 +88,12 @@ def test_trial_that_a_watchdog_ended(box: Box, ab: PlayedAB) -> None:
     assert last_outcome(box)[1] == "reverted"
 
 
+def die(*_: object) -> None:
+    raise Killed
+
+
 def crash_in_probe(box: Box) -> None:
     """The process dies while the probe runs."""
-
-    def die(_deadline: float) -> None:
-        raise Killed
-
     check, box.probe.check = box.probe.check, die  # type: ignore[method-assign, assignment]  # it dies
     with pytest.raises(Killed):
         box.process().cycle()
@@ -194,6 +194,37 @@ def test_way_back_that_fails_needs_a_human(box: Box, ab: PlayedAB) -> None:
     assert box.process().cycle() == []
     with box.opened() as state:
         assert state.get("needs_human app") == ""
+
+
+def test_way_back_that_kills_the_agent_needs_a_human(box: Box, ab: PlayedAB) -> None:
+    """Cut short three times, it is not begun a fourth time: a person is asked, signed."""
+    ab.needs_reboot = False
+    box.probe.sick = "no"
+    back, ab.rollback = ab.rollback, die  # type: ignore[method-assign, assignment]  # it dies
+    two(box)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            box.process().cycle()
+    ab.rollback = back  # type: ignore[method-assign]  # it lives
+    ab.called.clear()
+    assert one(box).code == "needs-human"
+    assert "rollback" not in ab.called
+    assert last_outcome(box) == ("o-2", "failed", "NEEDS_HUMAN", "needs-human")
+    with box.opened() as state:
+        assert "rollback-loop" in state.get("needs_human app")
+
+
+def test_way_back_that_leads_nowhere_needs_a_human(box: Box, ab: PlayedAB) -> None:
+    """The installer says that it went back, and the new image still runs: never "reverted"."""
+    ab.needs_reboot = False
+    box.probe.sick = "no"
+    ab.rollback = lambda: "active"  # type: ignore[method-assign]  # it lies
+    two(box)
+    assert one(box).code == "needs-human"
+    assert last_outcome(box) == ("o-2", "failed", "NEEDS_HUMAN", "needs-human")
+    with box.opened() as state:
+        assert "rollback-failed" in state.get("needs_human app")
+        assert ("app", sha(b"two")) in state.denials()
 
 
 def test_unfinished_commit_is_tried_again(box: Box, ab: PlayedAB) -> None:
