@@ -8,7 +8,8 @@
 5. The director: everything assigned to it is withdrawn, so that no machine that takes its name over
    follows an order that was not meant for it.
 
-Killed anywhere, or with a store that does not answer, :meth:`Leaving.leave` without a receipt goes on.
+Killed anywhere, or with a store that does not answer: the same again goes on. With a receipt that was
+taken in before, it also says so (``receipt-again``).
 
 >>> Leaving(registry, campaign, desk, assignments, unlock).leave("gw-7", receipt, now)
 """
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from ota.errors import Busy, OtaError, Outage, Refusal, Stale
+from ota.errors import Busy, NotPermitted, OtaError, Outage, Refusal, Stale
 from ota.ports import Device
 from signing.playbooks.run import Assigned
 from signing.receipt import Receipt
@@ -86,7 +87,11 @@ class Leaving:
     def leave(self, device: str, receipt: bytes | None, now: datetime) -> datetime | None:
         """See the module; returns until when what was assigned can be replayed (rule 10)."""
         # (1)
-        self._check(device, receipt)
+        try:
+            self._check(device, receipt)
+        except NotPermitted:  # its receipt was taken in before: what was cut short goes on
+            self.leave(device, None, now)
+            raise
         # (2)
         trouble: OtaError | None = None
         orders: list[str] = []

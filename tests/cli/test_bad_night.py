@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from simulators import lying
 from simulators import plantplaybooks as playbooks
 from simulators.plant import TREE, Plant
 
 from ota.cli import output
 from ota.cli.app import run
-from ota.errors import Outage
-from signing import layout
+from ota.errors import NotPermitted, Outage
+from signing import layout, statement, strict
 from tests.cli.conftest import BOTH, Ota, component, roots_of
 from tests.simulators.identities import Identity
 
@@ -166,6 +167,20 @@ def test_it_leaves_although_no_store_answers(plant: Plant) -> None:
     hidden.rename(timestamp)
     plant.reopen()
     assert plant.wiring.leaving.leave("a", None, plant.now()) is not None
+    assert plant.wiring.assignments("a") == {}
+
+
+def test_killed_before_the_orders_were_withdrawn(plant: Plant) -> None:
+    """The receipt stands and the order, too: the same command withdraws it, and says that it knew."""
+    ((order, rollout),) = [(a.order, a.rollout) for a in plant.wiring.assignments("a").values()]
+    device, signer = plant.wiring.registry.device("a"), lying.signer(plant["a"])
+    words = {"schema": 1, "device": "a", "state_id": device.state_id, "order": order}
+    words |= {"rollout": rollout, "time": strict.stamp(plant.now()), "keyid": device.key.keyid}
+    receipt = statement.sign("receipt", words | {"destroyed": []}, signer)
+    plant.wiring.registry.retire_with_receipt("a", receipt, plant.now())
+    with pytest.raises(NotPermitted) as caught:
+        plant.wiring.leaving.leave("a", receipt, plant.now())
+    assert caught.value.code == "receipt-again"
     assert plant.wiring.assignments("a") == {}
 
 
