@@ -109,10 +109,12 @@ def _go(session: Session, plan: bytes, approvers: list[str], time_limit: str) ->
     from datetime import timedelta  # noqa: PLC0415 - `ota --help` stays quick
 
     from ota.cli.rollout.move import Teller  # noqa: PLC0415 - the same
+    from ota.cli.rollout.noun import review  # noqa: PLC0415 - the same
 
     limit = inputs.duration(time_limit, "--time-limit").total_seconds() if time_limit else None
     ends = sessions.now() + timedelta(days=1)
     campaign = session.wiring.campaign
+    review(session, session.wiring.describe_file(plan))
     for approver in approvers:
         approval = session.wiring.sign_approval(plan, approver, ends)
         campaign.approve(plan, approval, sessions.now())

@@ -9,7 +9,7 @@ import typer
 
 from ota.cli import inputs
 from ota.cli import session as sessions
-from ota.cli.rollout.noun import APPROVAL_LIMIT, PlanFile, app, read_plan
+from ota.cli.rollout.noun import APPROVAL_LIMIT, PlanFile, app, read_plan, review
 
 if TYPE_CHECKING:
     from ota.cli.session import Session
@@ -89,13 +89,7 @@ def approve(
     ends = sessions.now() + inputs.duration(lasts, "--lasts")
     with inputs.about(plan):
         described = session.wiring.describe_file(data)
-    waves = ", ".join(f"{w['name']} {w['devices']}" for w in described["waves"])
-    session.say(f"{described['rollout']}: {described['devices']} devices in waves: {waves}")
-    for line in _playbook(described):
-        session.say(line)
-    for warning in described["warnings"]:
-        session.say(f"warning: {warning}")
-    session.ask(f"approve {described['rollout']}")
+    review(session, described)
     approval = session.wiring.sign_approval(data, key, ends)
     if out is not None:
         durable.replace(out, approval)
@@ -105,16 +99,6 @@ def approve(
     session.record(found)
     if not found["missing"]:
         session.say(f"next: ota rollout start {plan}")
-
-
-def _playbook(described: dict[str, Any]) -> list[str]:
-    """What an approver of a playbook must know besides: what is run, with which values."""
-    said = described["playbook"]
-    if not said:
-        return []
-    lines = [f"runs {said['playbook']}: {said['summary']}"]
-    lines += [f"with {name} = {value!r}" for name, value in said["parameters"].items()]
-    return [*lines, f"every step of it: ota playbook show {said['playbook']}"]
 
 
 @app.command(epilog="Example: ota rollout start plan.json && ota rollout run")

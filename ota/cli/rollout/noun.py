@@ -32,6 +32,27 @@ def read_plan(path: Path) -> bytes:
     return inputs.read(path, PLAN_LIMIT, "plan")
 
 
+def review(session: Session, described: dict[str, Any]) -> None:
+    """Say what an approver approves, and ask a person at a terminal."""
+    waves = ", ".join(f"{w['name']} {w['devices']}" for w in described["waves"])
+    session.say(f"{described['rollout']}: {described['devices']} devices in waves: {waves}")
+    for line in _playbook(described):
+        session.say(line)
+    for warning in described["warnings"]:
+        session.say(f"warning: {warning}")
+    session.ask(f"approve {described['rollout']}")
+
+
+def _playbook(described: dict[str, Any]) -> list[str]:
+    """What an approver of a playbook must know besides: what is run, with which values."""
+    said = described["playbook"]
+    if not said:
+        return []
+    lines = [f"runs {said['playbook']}: {said['summary']}"]
+    lines += [f"with {name} = {value!r}" for name, value in said["parameters"].items()]
+    return [*lines, f"every step of it: ota playbook show {said['playbook']}"]
+
+
 def only(session: Session, rollout: str) -> str:
     """The rollout named, or the only one that is open; ``Misuse`` when that is not clear."""
     if rollout:
