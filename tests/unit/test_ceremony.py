@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Signature
 from simulators.signed import NOW, Signed
 
 from ota.repositories import repostatus
@@ -67,6 +67,22 @@ def test_a_key_outside_of_the_waiting_roles_is_refused(place: Signed) -> None:
             place.repos.sign(name, NOW)
         assert caught.value.code == "key-not-in-role"
     assert pending(place) == before
+
+
+def test_a_signer_that_signs_something_else_adds_nothing(place: Signed) -> None:
+    """A key source is not believed: its signature is verified before it is kept."""
+
+    class Other(CryptoSigner):
+        def sign(self, payload: bytes) -> Signature:
+            return super().sign(payload + b" ")
+
+    found = pending(place)
+    honest = place.keys["root-1"]
+    assert isinstance(honest, CryptoSigner)
+    with pytest.raises(NotPermitted) as caught:
+        ceremony.add_signature(found, Other(honest._private_key, honest.public_key))
+    assert caught.value.code == "bad-signature"
+    assert pending(place) == found
 
 
 def test_signing_when_nothing_waits_says_so(place: Signed) -> None:

@@ -114,6 +114,17 @@ def test_a_killed_refresh_goes_on(place: Signed, monkeypatch: pytest.MonkeyPatch
     assert place.desk.state("gw-2").expires == now + timedelta(days=30)
 
 
+def test_an_online_key_whose_public_half_is_gone_is_named(place: Signed) -> None:
+    """The image repository is not signed by anything else; devices are refreshed all the same."""
+    now, before = NOW + timedelta(days=20), stored(place)
+    (place.folder / "repo-metadata" / "keyholders" / "image-online.json").unlink()
+    done = refresh(place, now)
+    assert done.problems["image"].code == "online-key"
+    assert (done.image, done.devices) == (False, DEVICES)
+    after = stored(place)
+    assert all(after[n] == d for n, d in before.items() if n.startswith(f"{layout.IMAGE}/"))
+
+
 def test_before_the_first_publish_there_is_nothing_to_refresh(tmp_path: Path) -> None:
     """Said, and nothing is made."""
     place = Signed(tmp_path)
