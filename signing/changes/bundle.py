@@ -67,10 +67,11 @@ def merge(ours: Pending | None, theirs: Pending) -> Pending:
             subject=ours.repository,
             remedy="ota repo status; if that one is done with: ota repo import FILE --replace",
         )
-    roles = {
-        name: msgspec.structs.replace(role, signatures=theirs.roles[name].signatures | _good(role))
-        for name, role in ours.roles.items()
-    }
+    roles = {}
+    for name, role in ours.roles.items():
+        both = theirs.roles[name].signatures | _good(role)
+        merged = msgspec.structs.replace(role, signatures=both)
+        roles[name] = msgspec.structs.replace(merged, signatures=_good(merged))
     return msgspec.structs.replace(ours, roles=roles)
 
 
@@ -79,7 +80,7 @@ def _core(change: Pending) -> dict[str, tuple[bytes, int]]:
 
 
 def _good(role: Waiting) -> dict[str, str]:
-    """Signatures that hold; one that does not must not hide one that does."""
+    """Signatures of who may sign, that hold; one that does not must not hide one that does."""
     return {k: s for k, s in role.signatures.items() if role.signed_by(k)}
 
 

@@ -25,7 +25,7 @@ from ota.repositories.opened import Repository
 from signing import layout, strict
 from signing.approval import APPROVERS_PATH
 from signing.changes import bundle, ceremony
-from signing.changes.ceremony import Pending
+from signing.changes.ceremony import Needs, Pending
 from signing.enrolment import key_to_dict
 
 Edit = Callable[[Pending], Pending]
@@ -97,6 +97,25 @@ def test_nor_other_versions_than_were_signed(plant: Plant, lie: dict[str, Any]) 
     refused(plant, lambda p: msgspec.structs.replace(p, **lie), "lifts other versions")
     published(plant, *ENGINEERS)
     honest(plant)
+
+
+def test_it_can_not_add_signatures_of_strangers(plant: Plant) -> None:
+    """Who may sign is what waits here, whatever keys the bundle asks for."""
+    repos = plant.wiring.repositories
+    plant.wiring.releases.add(plant.build("4.0.0"), plant.now())
+    (pending,) = bundle.load(repos.export("image"))
+    stranger = CryptoSigner.generate_ed25519()
+    (need,) = pending.roles["app"].needs
+    wider = Needs.of([*need.by_id().values(), stranger.public_key], need.threshold)
+    role = msgspec.structs.replace(pending.roles["app"], needs=(wider,))
+    lie = msgspec.structs.replace(pending, roles={"app": role})
+    for signer in (stranger, plant.wiring.keyring.signer("targets-3")):
+        lie, _ = ceremony.add_signature(lie, signer)
+    merged = repos.adopt(bundle.dump([lie]))["image"].roles["app"]
+    third = plant.wiring.keyring.signer("targets-3").public_key.keyid
+    assert set(merged.signatures) == {third}
+    published(plant, "targets-1")
+    honest(plant, version="4.0.0")
 
 
 KEYS = (
