@@ -57,7 +57,8 @@ class Closing:
     """What one close puts in beside snapshot and timestamp.
 
     ``roles`` are changed targets roles, ``roots`` new roots by version. ``renew`` makes a new
-    snapshot although no role changed. ``recover``: the keys of before were stolen. ``above``:
+    snapshot although no role changed. ``recover``: the keys of before were stolen, so that no version
+    which they signed is counted on. ``above``:
     versions of snapshot and timestamp that must be exceeded (a store restored from backup), and
     ``dormant`` names that the snapshot must list at these versions at least.
     """
@@ -102,9 +103,8 @@ def close(
     listed = before.timestamp.snapshot_meta if before else None
     if listed is None or closing.roles or closing.renew:
         after = max(listed.version if listed else 0, closing.above[0])
-        snapshot = Snapshot(
-            next_version(place, "snapshot", after), SPEC, until(now, online.snapshot_life), meta
-        )
+        version = next_version(place, "snapshot", CREDIBLE if closing.recover else after)
+        snapshot = Snapshot(version, SPEC, until(now, online.snapshot_life), meta)
         snapshot.unrecognized_fields.update(online.extra)
         data = signed_by(snapshot, online.snapshot)
         _refuse_long("snapshot", data, _READ.snapshot)
@@ -115,7 +115,8 @@ def close(
         for number, data in sorted(closing.roots.items())
     ]
     number = 1 + max(before.timestamp.version if before else 0, closing.above[1])
-    timestamp = _timestamp(number if number < CREDIBLE else listed.version, listed, online, now)
+    counted = number < CREDIBLE and not closing.recover
+    timestamp = _timestamp(number if counted else listed.version, listed, online, now)
     swap = (
         place.name("timestamp.json"),
         signed_by(timestamp, online.timestamp),

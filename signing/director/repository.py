@@ -20,11 +20,9 @@ import contextlib
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from securesystemslib.signer import Signer
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Root, Targets
 
 from signing import authority, closing, layout, repository, strict
 from signing.approval import Authorisation
@@ -195,8 +193,8 @@ class Director:
     def recover(self, device: str, now: datetime) -> Edition | None:
         """Metadata for a device after its online keys were stolen: nothing is assigned any more.
 
-        What lies in the store is the thief's word and is not read, but for the versions that it
-        must pass. None when the metadata is signed by the new keys already.
+        What lies in the store is the thief's word and is not read; devices forget its versions with
+        its keys. None when the metadata is signed by the new keys already.
         """
         place = self._place(device)
         try:
@@ -204,8 +202,7 @@ class Director:
                 return None
         except (Refusal, Outage, Stale):
             pass
-        seen = _claimed(place.fetch("timestamp.json", _LIMIT))
-        return self._edition(device, None, {}, now, recover=True, above=seen)
+        return self._edition(device, None, {}, now, recover=True)
 
     def bump(self, device: str, by: int, seen: Versions, now: datetime) -> Edition:
         """The same assignments, ``by`` versions above what is here and what was ``seen``.
@@ -276,19 +273,6 @@ class Director:
             timestamp_life=self._policy.open if live else self._policy.idle,
             extra={"device": device},
         )
-
-
-def _claimed(data: bytes | None) -> Versions:
-    """Timestamp and snapshot version that unverified bytes claim; what is unlikely counts as 0."""
-    try:
-        signed: Any = Metadata.from_bytes(data or b"").signed
-        number, listed = signed.version, signed.snapshot_meta.version
-    except (RepositoryError, ValueError, AttributeError):
-        return _NONE
-    return Versions(
-        timestamp=number if number < closing.CREDIBLE else 0,
-        snapshot=listed if listed < closing.CREDIBLE else 0,
-    )
 
 
 def _state(device: str, client: TufClient) -> DirectorState:

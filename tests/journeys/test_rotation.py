@@ -519,3 +519,32 @@ def test_changing_twice_keeps_signatures(stage: Stage) -> None:
     assert stage.place.repos.pending("image") == before
     dry = stage.place.repos.change(NOW, dry_run=True)
     assert dry["image"] == before
+
+
+NEAR = 10**9 - 2
+"""The highest version that could still have been counted: a thief who knows that winds so far."""
+
+
+@pytest.mark.parametrize("far", [NEAR, NEAR - 1, NEAR // 2])
+def test_a_thief_who_stays_credible_winds_nothing_forward(stage: Stage, far: int) -> None:
+    """What a stolen key signed is replaced by what was counted, however far it went."""
+    stage.wind(layout.image_metadata, stage.place.keys["image-online"], far)
+    for device in ("gw-1", "gw-2"):
+        stage.wind(of_device(device), stage.place.keys["director-online"], far)
+    assert stage.look("gw-1").image.snapshot == far
+    stage.edit("image.toml", '"image-online"', '"image-online-2"')
+    rotated(stage)
+    stage.place.repos.change(NOW)
+    stage.sign(*ROOTS, *DIRECTOR_ROOTS)
+    rotating.recover(stage.place.repos, "image", NOW)
+    done = rotating.recover(stage.place.repos, "director", NOW)
+    assert (done.devices, done.problems) == (DEVICES, {})
+    for number in range(1, 5):
+        stage.place.released(f"2.0.{number}")
+        for device in DEVICES:
+            stage.place.desk.refresh(device, NOW)
+            stage.place.repos.refresh(NOW)
+            stage.look(device)
+    for device in DEVICES:
+        stage.assign(device)
+    assert [stage.wanted(device) for device in DEVICES] == [APP] * 3
