@@ -35,6 +35,15 @@ Principal = Annotated[
         pattern=r"^arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/-]+\Z"
     ),
 ]
+LAMBDA: Final = "lambda.amazonaws.com"
+Timer = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(arn:aws(-cn|-us-gov)?:iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/-]+"
+        r"|lambda\.amazonaws\.com)\Z"
+    ),
+]
+"""Who runs a timer: a role or user, or AWS Lambda, whose function then has the role itself."""
 Vpc = Annotated[str, msgspec.Meta(pattern=r"^vpc-[0-9a-f]{8,17}\Z")]
 Subnet = Annotated[str, msgspec.Meta(pattern=r"^subnet-[0-9a-f]{8,17}\Z")]
 RouteTable = Annotated[str, msgspec.Meta(pattern=r"^rtb-[0-9a-f]{8,17}\Z")]
@@ -54,9 +63,9 @@ class Trusted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     admin: Principal
     publisher: Principal
     rollout: Principal
-    refresh: Principal
+    refresh: Timer
     enrol: Principal
-    gc: Principal | None = None
+    gc: Timer | None = None
 
 
 class Vpn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

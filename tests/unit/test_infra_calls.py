@@ -193,7 +193,9 @@ def judged(
 
 
 PLAIN = EXAMPLE[: EXAMPLE.index("[network]")]
+LAMBDA = EXAMPLE.replace("arn:aws:iam::111122223333:role/ota-timer", values.LAMBDA)
 VARIANTS = {
+    "by lambda": LAMBDA,
     "example": EXAMPLE,
     "packages": PACKED,
     "nobody removes": EXAMPLE.replace("\ngc = ", "\n# gc = "),
@@ -232,6 +234,23 @@ def test_the_catalogue_is_rendered_where_it_is_used_and_for_these_packages_only(
         for action in PACKAGES:
             assert allowed(packed, action, kind) == {*names, *versions}
         assert {r for r in allowed(packed, "iot:CreateJob", kind) if ":package" in r} == {*versions}
+
+
+def test_a_timer_may_be_a_function() -> None:
+    """Only the role that says so may be taken by AWS Lambda, and no person's can."""
+    found = values.read(LAMBDA.encode(), "infra.toml")
+    roles = stacks.parse(render.render(SHIPPED, found))["roles"]["Resources"]
+    taken = {
+        name: role["Properties"]["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]
+        for name, role in roles.items()
+    }
+    assert taken["Refresh"] == {"Service": values.LAMBDA}
+    assert [n for n, p in taken.items() if p == {"Service": values.LAMBDA}] == ["Refresh"]
+    assert "ManagedPolicyArns" in roles["Refresh"]["Properties"]
+    assert "ManagedPolicyArns" not in roles["Publisher"]["Properties"]
+    wrong = EXAMPLE.replace("arn:aws:iam::111122223333:role/operators", values.LAMBDA)
+    with pytest.raises(promise.Malformed, match=r"trusted\.rollout"):
+        values.read(wrong.encode(), "infra.toml")
 
 
 REMOVALS = [
