@@ -129,26 +129,30 @@ def test_hoist_keeps_every_word(words: list[str]) -> None:
     assert sorted(hoist(words)) == sorted(words)
 
 
+def completed(**asked: str) -> subprocess.CompletedProcess[str]:
+    """What ``ota`` answers a shell that completes a line."""
+    return subprocess.run(
+        [sys.executable, "-m", "ota"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | asked,
+    )
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each shell gets a script for ``ota``, and the script's question is answered."""
     assert run(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert "_OTA_COMPLETE" in script
-    answer = subprocess.run(
-        [sys.executable, "-m", "ota"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ
-        | {
-            "_OTA_COMPLETE": f"complete_{shell}",
-            "COMP_WORDS": "ota rollout pa",
-            "COMP_CWORD": "2",
-            "_TYPER_COMPLETE_ARGS": "ota rollout pa",
-            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-        },
+    answer = completed(
+        _OTA_COMPLETE=f"complete_{shell}",
+        COMP_WORDS="ota rollout pa",
+        COMP_CWORD="2",
+        _TYPER_COMPLETE_ARGS="ota rollout pa",
+        _TYPER_COMPLETE_FISH_ACTION="get-args",
     )
     assert "pause" in answer.stdout
 
@@ -165,18 +169,10 @@ def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_completion_knows_keyholders(ota: Ota, line: str, expected: list[str]) -> None:
     """A shell offers the workspace's keyholders, from their public files alone."""
     words = line.replace("WS", str(ota.folder))
-    answer = subprocess.run(
-        [sys.executable, "-m", "ota"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ
-        | {
-            "_OTA_COMPLETE": "complete_bash",
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(len(words.split(" ")) - 1),
-        },
+    answer = completed(
+        _OTA_COMPLETE="complete_bash",
+        COMP_WORDS=words,
+        COMP_CWORD=str(len(words.split(" ")) - 1),
     )
     assert (answer.stdout.split(), answer.stderr) == (expected, "")
 

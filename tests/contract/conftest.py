@@ -11,6 +11,8 @@ from simulators import jobs_service, postgres
 from simulators.broker import Broker
 from simulators.jobs_service import JobsService
 
+from ota.fleet.registry import Registry
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Postgres]:
@@ -26,6 +28,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'registry.db'}"
     server: postgres.Postgres = request.getfixturevalue("postgres_server")
     return server.database()
+
+
+@pytest.fixture
+def registry(database_url: str) -> Iterator[Registry]:
+    """An empty registry on each of them."""
+    opened = Registry(database_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,13 +20,6 @@ from ota.fleet.registry import Registry
 from signing import statement, strict
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def registry(database_url: str) -> Iterator[Registry]:
-    opened = Registry(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

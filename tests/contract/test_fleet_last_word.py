@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -12,13 +11,6 @@ from simulators.identities import START, Identity
 from ota.errors import Busy, Malformed, NotPermitted
 from ota.fleet import tables
 from ota.fleet.registry import Registry
-
-
-@pytest.fixture
-def registry(database_url: str) -> Iterator[Registry]:
-    opened = Registry(database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

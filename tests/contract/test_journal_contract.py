@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -15,13 +14,6 @@ from ota.ports import Event
 from ota.rollout.journal import SqlJournal, chain
 
 ROLLOUT = "app-2-x7k2m9"
-
-
-@pytest.fixture
-def registry(database_url: str) -> Iterator[Registry]:
-    found = Registry(database_url)
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators import boxplaybooks
 from simulators.agentbox import Box
 from simulators.dying import keep, kills, settle
 
@@ -24,15 +25,8 @@ STRIDE = 4
 
 def body(*steps: dict[str, Any], **more: Any) -> dict[str, Any]:
     common = {"timeout": 20, "on_failure": "stop"}
-    return {
-        "schema": 1,
-        "name": "tidy",
-        "version": "1.0.0",
-        "summary": "Tidy up",
-        "platforms": ["linux"],
-        "roads": ["agent"],
-        "steps": [common | step for step in steps],
-    } | {key: common | value for key, value in more.items()}
+    last = {key: common | value for key, value in more.items()}
+    return boxplaybooks.body(*(common | step for step in steps), **boxplaybooks.AGENT, **last)
 
 
 @pytest.fixture

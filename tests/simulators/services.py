@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 SCRIPT = Path(__file__).with_name("servicectl.sh")
@@ -46,12 +45,7 @@ class Services:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for path in self.folder.glob("*.pid"):
             number = self.pid(path.stem)
             if number:

@@ -16,6 +16,7 @@ from typing import Any
 
 from securesystemslib.signer import Signer
 from simulators.plant import Plant
+from simulators.signed import assignment
 from tuf.api.metadata import (
     Metadata,
     MetaFile,
@@ -27,7 +28,6 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from ota.quickstart.devices import HARDWARE
 from signing import layout, strict
 from signing.assignment import Assignment
 from signing.release import Release
@@ -76,20 +76,11 @@ class Thief:
         """An assignment as the director would write it, but for ``words``."""
         year = self._plant.now().year + 1
         honest: dict[str, Any] = {
-            "path": release.path,
-            "length": release.length,
-            "hashes": dict(release.hashes),
-            "component": release.component,
-            "hardware_id": HARDWARE,
-            "release_counter": release.release_counter,
             "rollout": "evil-aaaaaa",
-            "wave": 0,
             "order": "ota-evil-aaaaaa-u1-w0-b0",
-            "kind": "update",
-            "least_image_snapshot": 1,
             "not_after": strict.stamp(self._plant.now().replace(year=year, day=1)),
         }
-        return Assignment(**honest | words)
+        return assignment(release, **honest | words)
 
     def target(self, version: str = "2.0.0", **custom: Any) -> TargetFile:
         """The assignment of a listed release as a target; ``custom`` is written over unchecked."""
