@@ -33,7 +33,7 @@ from ota.agent import build as agent_build
 from ota.agent import config as agent_config
 from ota.agent import feeds as agent_feeds
 from ota.agent import parts
-from ota.agent.main import parser
+from ota.agent.arguments import parser
 from ota.cli.app import app
 from ota.errors import OtaError
 from ota.rollout import spec

@@ -16,6 +16,7 @@ import pytest
 from simulators.agentcli import Device
 
 from ota.agent import main
+from ota.agent.arguments import parser
 from signing import enrolment, report, statement
 from signing.strict import digest
 
@@ -63,7 +64,7 @@ def test_help_of_a_verb_has_an_example(verb: str, capsys: pytest.CaptureFixture[
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert f"example: ota-agent {verb} " in f"{out.rstrip()} "
-    chosen = next(a for a in main.parser()._actions if a.dest == "verb")
+    chosen = next(a for a in parser()._actions if a.dest == "verb")
     assert chosen.choices is not None
     options = dict(chosen.choices)[verb]._actions
     assert [a.dest for a in options if a.option_strings and not a.help] == []
