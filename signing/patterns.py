@@ -4,8 +4,9 @@ A value from outside is let in by a signed pattern, so the pattern must not surp
 
 * anchored on both sides, ``^...$``, with no alternative that escapes the anchors;
 * printable ASCII; no look-around, back-reference, flag, or class that differs between engines;
-* ``*``, ``+`` and ``{n,}`` on one character or class only and at most twice, so that no value can
-  make a device search for long.
+* ``*``, ``+`` and ``{n,}`` on one character or class only and at most twice, and groups in groups
+  three deep at most; all ways through a pattern are followed at once (``fitting.py``), so that no
+  value can make a device search for long.
 
 >>> matches(r"^[a-z]{1,8}$", "nginx")
 True
@@ -14,8 +15,8 @@ True
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
+from signing import fitting
 from signing.errors import Malformed
 
 LIMIT = 256
@@ -23,7 +24,7 @@ LIMIT = 256
 _UNBOUNDED = 2
 _ESCAPED = frozenset(r"\.+*?()[]{}|^$/-") | frozenset("dwDW")
 _SET_WORDS = frozenset({"&&", "||", "--", "~~"})
-_REPEAT = re.compile(r"[*+?]|\{([0-9]{1,4})(,([0-9]{1,4})?)?\}")
+_DEEPEST = 3
 
 
 def check(pattern: str, what: str) -> str:
@@ -34,20 +35,15 @@ def check(pattern: str, what: str) -> str:
         raise _bad(what, pattern, "printable ASCII only, and an end that is not escaped")
     _Scanner(pattern[1:-1], pattern, what).scan()
     try:
-        _compiled(pattern)
+        re.compile(pattern[1:-1], re.ASCII)
     except (re.error, OverflowError) as e:
         raise _bad(what, pattern, str(e)) from e
     return pattern
 
 
 def matches(pattern: str, value: str) -> bool:
-    """Whether the whole value fits, newline and all."""
-    return _compiled(pattern).fullmatch(value) is not None
-
-
-@lru_cache(maxsize=256)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern[1:-1], re.ASCII)
+    """Whether the whole value fits, newline and all; ``pattern`` was checked."""
+    return fitting.fits(fitting.parse(pattern[1:-1]), value)
 
 
 class _Scanner:
@@ -65,7 +61,7 @@ class _Scanner:
         at = 0
         before = ""  # what a quantifier would repeat: "", "one" character or class, or "group"
         while at < len(self._body):
-            repeat = _REPEAT.match(self._body, at)
+            repeat = fitting.REPEAT.match(self._body, at)
             if repeat:
                 self._quantifier(repeat, before)
                 before, at = "", repeat.end()
@@ -85,6 +81,8 @@ class _Scanner:
             if self._body.startswith("(?", at):
                 self._fail("no (?...) groups")
             self._depth += 1
+            if self._depth > _DEEPEST:
+                self._fail(f"groups stand in groups more than {_DEEPEST} deep")
             return "", at + 1
         if char == ")":
             self._depth -= 1
