@@ -5,7 +5,8 @@ names, the pace, and the table in the README, so that none of the three can lag 
 
 What botocore retries by itself (``AWS_RETRY_MODE``, ``AWS_MAX_ATTEMPTS``) comes first; a call that
 is throttled even so slows its bucket down and is tried again for about half a minute, then it is an
-``Outage`` with the code ``aws-throttled``. An answer that the caller can go on after is named in
+``Outage`` with the code ``aws-throttled``. Then, and where nobody answers at all, the same is not
+tried again for another half minute (:class:`ota.aws.pacing.Rest`). An answer that the caller can go on after is named in
 ``expects`` and comes back as :class:`Said`.
 
 >>> api = Api({"CreateJob": Row("iot", "create_job", 10, "job/ID", "one for each order")}, "rollout")
@@ -23,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from ota.aws.client import client
 from ota.aws.errors import Call, asking, code_of, is_throttle, shown, stranger
-from ota.aws.pacing import Bucket
+from ota.aws.pacing import Bucket, Rest
 from ota.errors import Malformed, Outage
 
 _PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -78,6 +79,7 @@ class Api:
         self._buckets = {name: Bucket(rate, clock, sleep) for name, rate in pace.items()}
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._rest = Rest(clock)
 
     def client(self, service: str) -> Any:
         """The client of a service, made when it is first asked for."""
@@ -98,10 +100,17 @@ class Api:
         """Call it on ``resource``; ``Said`` for a code in ``expects``, else the error tree."""
         row = self._rows[operation]
         call = self._described(operation, resource)
+        self._rest.check(operation, row.service)
         made = self.client(row.service)
         method = getattr(made, row.method)
-        with asking(call, str(made.meta.region_name)):
-            return self._patiently(operation, method, expects, words)
+        try:
+            with asking(call, str(made.meta.region_name)):
+                return self._patiently(operation, method, expects, words)
+        except Outage as e:
+            name = {"aws-throttled": operation, "aws-unreachable": row.service}.get(e.code)
+            if name is not None:
+                self._rest.begin(name, e)
+            raise
 
     def get(self, key: str, operation: str, resource: str, **words: Any) -> Any:
         """What the answer says under ``key``, and all else as ``call`` has it.

@@ -6,6 +6,9 @@ less than a tenth), and finds its way back with every call that succeeds.
 
 >>> bucket = Bucket(rate=10)
 >>> bucket.take()                # waits where it must
+
+And :class:`Rest`: what has just failed for a long time is not waited for again at once. A step over
+hundreds of orders or devices must not wait for each of them, while a person waits to pause it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from ota.errors import Outage
+
 _RECOVERY: Final = 1.02
+REST: Final = 30.0
+"""Seconds in which what was throttled, or does not answer, is not asked again."""
 
 
 class Bucket:
@@ -59,3 +66,22 @@ class Bucket:
     def rate(self) -> float:
         """Tokens a second at the moment."""
         return self._rate
+
+
+class Rest:
+    """What is not asked for a while, by name, and why. Shared by threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[str, tuple[float, Outage]] = {}
+
+    def begin(self, name: str, error: Outage) -> None:
+        """From now on, for :data:`REST` seconds."""
+        self._known[name] = (self._clock() + REST, error)
+
+    def check(self, *names: str) -> None:
+        """Raise again, without asking, what one of them said a moment ago."""
+        for name in names:
+            until, said = self._known.get(name, (0.0, None))
+            if said is not None and self._clock() < until:
+                raise Outage(str(said), code=said.code, subject=said.subject, remedy=said.remedy)

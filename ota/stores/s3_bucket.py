@@ -25,11 +25,13 @@ from botocore import exceptions as boto
 
 from ota.aws import errors
 from ota.aws.client import client
-from ota.errors import OtaError
+from ota.aws.pacing import Rest
+from ota.errors import OtaError, Outage
 from ota.stores import s3_errors
 from ota.stores.common import check_name, is_name
 from ota.stores.s3_errors import Attempt, Conflict
 
+_NOBODY = (boto.EndpointConnectionError, boto.ConnectTimeoutError)
 TURNS = 5
 """How often a conditional write is tried that meets another one."""
 Kind = Literal["mutable", "immutable", "image"]
@@ -67,6 +69,7 @@ class Bucket:
         self._place = place
         self._root = f"{place.prefix}/" if place.prefix else ""
         self._common = {"Bucket": place.bucket}
+        self._rest = Rest()
         if place.owner:
             self._common["ExpectedBucketOwner"] = place.owner
 
@@ -83,6 +86,7 @@ class Bucket:
     def call(self, operation: str, name: str, **parameters: Any) -> dict[str, Any]:
         """One call about one object; raises what ``s3_errors`` makes of its failure."""
         key = self.key(name)
+        self._rest.check("s3")
         with self.translated(operation, name):
             answer: dict[str, Any] = getattr(self._client, operation)(
                 Key=key, **self._common, **parameters
@@ -174,7 +178,10 @@ class Bucket:
             except boto.ClientError as e:
                 raise s3_errors.answered(e, attempt) from e
             except boto.BotoCoreError as e:
-                raise s3_errors.unanswered(e, attempt) from e
+                error = s3_errors.unanswered(e, attempt)
+                if isinstance(e, _NOBODY) and isinstance(error, Outage):
+                    self._rest.begin("s3", error)
+                raise error from e
 
     def _identity(self) -> str:
         """The ARN of these credentials, or "" where it can not be learnt."""

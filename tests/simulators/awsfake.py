@@ -5,7 +5,7 @@ that every call is counted as AWS would count it, retries too. It refuses what A
 emulator lets pass (101 targets, eleven messages), and it can be made to throttle, deny, lag, lose,
 deliver twice, and kill the process before or after the effect of any call. Executions of things in
 ``unlisted`` are not in any list yet, ``flood`` is a message that never stops coming, handles in
-``stubborn`` can not be deleted.
+``stubborn`` can not be deleted; ``dead``: nobody answers, and a minute passes each time.
 
 >>> fake = FakeAws("gw-1", "gw-2")
 >>> courier = fake.courier(folder)
@@ -27,6 +27,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectTimeoutError
 from simulators.stopping import Killed
 
 from ota.aws.api import Api
@@ -107,6 +108,7 @@ class FakeAws:
     slept: float = 0.0
     undeletable: bool = False
     portal: bool = False
+    dead: bool = False
     unlisted: set[str] = field(default_factory=set)
     flood: str = ""
     stubborn: set[str] = field(default_factory=set)
@@ -156,6 +158,9 @@ class FakeAws:
     def _answer(self, request: Any, **_: Any) -> AWSResponse:
         operation, words = self._parsed(request)
         self.calls[operation] += 1
+        if self.dead:
+            self.slept += 60
+            raise ConnectTimeoutError(endpoint_url=request.url)
         if self.portal:
             return response(request.url, 200, _portal(operation), {})
         at, after = self.kill

@@ -93,6 +93,29 @@ def test_a_dispatch_that_stops_half_way_goes_on(
     assert set(fake.jobs[ORDER].executions) == set(MANY)
 
 
+@pytest.mark.parametrize("trouble", ["throttled", "unreachable"])
+def test_many_orders_do_not_wait_one_after_the_other(
+    fake: FakeAws, tmp_path: Path, trouble: str
+) -> None:
+    """Two hundred orders on a bad night are half a minute, not two hours; then it is tried again."""
+    courier = fake.courier(tmp_path, account="111122223333")
+    if trouble == "throttled":
+        fake.fail("CreateJob", "ThrottlingException", 10_000)
+    else:
+        fake.dead = True
+    for number in range(200):
+        with pytest.raises(Outage) as caught:
+            courier.dispatch(order("gw-1", name=f"ota-app-2-x7k2m9-u1-w0-b{number}"))
+        assert caught.value.code == f"aws-{trouble}"
+    assert fake.slept <= 60
+    assert fake.calls["CreateJob"] <= 7
+    fake.faults.clear()
+    fake.dead = False
+    fake.slept += 31
+    assert courier.dispatch(order("gw-1")) == {}
+    assert fake.jobs[ORDER].executions == {"gw-1": "QUEUED"}
+
+
 def test_a_clock_that_is_wrong_is_called_so(fake: FakeAws, tmp_path: Path) -> None:
     """AWS calls it a bad signature; the operator is told to set the clock, exit 4."""
     said = "Signature expired: 20261123T100000Z is now earlier than 20261123T100500Z"

@@ -13,8 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError
 from simulators.strict_s3 import Key, Reply, Request, StrictS3, strict_s3
 
+from ota.aws.pacing import Rest
 from ota.errors import Busy, NotPermitted, OtaError, Outage, Refusal
 from ota.repositories.publishing import Publisher
 from ota.stores.s3 import S3Store
@@ -222,6 +224,32 @@ def test_nobody_answers(
     s3.before = lambda request: Reply(200, b"not XML <", {"Content-Type": "text/plain"})
     with pytest.raises(Outage):
         list(store.list(""))
+
+
+def test_a_store_that_is_gone_is_not_waited_for_again_and_again(
+    s3: StrictS3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A step over hundreds of devices waits once; half a minute later it is tried again."""
+    now = [0.0]
+    monkeypatch.setattr(Rest.__init__, "__defaults__", (lambda: now[0],))
+    store = make(tmp_path)
+    store.put(NAME, b"{}")
+    asked: list[str] = []
+
+    def dead(request: object, **_: object) -> None:
+        asked.append("once")
+        raise ConnectTimeoutError(endpoint_url="s3")
+
+    client = store._bucket._client
+    client.meta.events.register("before-send.s3", dead)
+    for _ in range(200):
+        with pytest.raises(Outage) as caught:
+            store.get(NAME, 9)
+        assert caught.value.code == "aws-unreachable"
+    assert len(asked) <= 2, "the user's own attempts, once"
+    client.meta.events.unregister("before-send.s3", dead)
+    now[0] += 31
+    assert store.get(NAME, 9) == b"{}"
 
 
 def test_an_answer_that_is_cut_is_not_an_object(s3: StrictS3, store: S3Store) -> None:
