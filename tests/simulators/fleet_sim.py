@@ -11,7 +11,9 @@ assignment against the approved plan as the director does; the courier keeps a l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +26,7 @@ from simulators.stopping import Killed
 from ota.errors import Outage
 from ota.fleet.registry import Registry
 from ota.ports import Delivery, Followed, Order
+from ota.rollout import lock
 from ota.rollout.campaign import Campaign
 from ota.rollout.engine import Engine, Step
 from ota.rollout.journal import SqlJournal
@@ -478,3 +481,23 @@ class World:
 def outage() -> Outage:
     """Something is unreachable for now."""
     return Outage("simulated outage")
+
+
+@contextmanager
+def stepping(world: World) -> Iterator[threading.Event]:
+    """Another operator's engine is in the middle of a step until the event is set."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock.held(world.folder / "rollout.lock"):
+            entered.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait(30)
+    try:
+        yield leave
+    finally:
+        leave.set()
+        thread.join()

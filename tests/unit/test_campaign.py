@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from simulators.fleet_sim import WORKSPACE, World
+from simulators.fleet_sim import WORKSPACE, World, stepping
 
 from ota.errors import (
     Busy,
@@ -19,7 +18,6 @@ from ota.errors import (
     OtaError,
     Refusal,
 )
-from ota.rollout import lock
 from signing.approval import Approvers, approve
 from signing.enrolment import key_to_dict
 from signing.plan import Gate, Workspace, sign_plan
@@ -210,27 +208,14 @@ def test_an_unknown_rollout(world: World, verb: str) -> None:
     assert caught.value.remedy == "ota rollout list"
 
 
-def test_two_engines_never_step_at_once(world: World, tmp_path: Path) -> None:
+def test_two_engines_never_step_at_once(world: World) -> None:
     """The workspace's lock: the second gets ``Busy`` and changes nothing."""
     world.start(4)
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock.held(tmp_path / "rollout.lock"):
-            entered.set()
-            leave.wait(10)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    entered.wait(10)
-    try:
+    with stepping(world):
         with pytest.raises(Busy) as caught:
             world.step()
         assert caught.value.exit_code == 7
         assert world.courier.hints == []
-    finally:
-        leave.set()
-        thread.join()
     assert world.step().state == "RUNNING"
 
 

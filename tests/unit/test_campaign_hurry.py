@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from simulators.fleet_sim import World
+from simulators.fleet_sim import World, stepping
 
 from ota.errors import Busy, Misuse, Outage, Refusal
 from ota.fleet import tables
-from ota.rollout import drive, lock
+from ota.rollout import drive
 from ota.rollout.campaign import Campaign
 from ota.rollout.records import Log
 
@@ -97,31 +95,11 @@ def test_no_message_leaves_a_name_to_be_filled_in(world: World) -> None:
 
 
 # -- two at once ---------------------------------------------------------------------------------
-@contextmanager
-def stepping(world: World, tmp_path: Path) -> Iterator[threading.Event]:
-    """Another operator's engine is in the middle of a step until the event is set."""
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock.held(tmp_path / "rollout.lock"):
-            entered.set()
-            leave.wait(30)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    entered.wait(30)
-    try:
-        yield leave
-    finally:
-        leave.set()
-        thread.join()
-
-
 def test_a_stop_waits_for_the_step_at_hand(world: World, tmp_path: Path) -> None:
     """An emergency is not told to come back later."""
     world.start(4)
     world.step()
-    with stepping(world, tmp_path) as leave:
+    with stepping(world) as leave:
         timer = threading.Timer(0.3, leave.set)
         timer.start()
         assert world.campaign.pause(R, world.now).state == "PAUSED"
@@ -136,7 +114,7 @@ def test_a_run_goes_on_beside_a_timer(world: World, tmp_path: Path) -> None:
         world.poll()
         world.tick(seconds)
 
-    with stepping(world, tmp_path) as leave:
+    with stepping(world) as leave:
         threading.Timer(0.3, leave.set).start()
         found = drive.run(world.campaign, R, lambda: world.now, interval=10, sleep=sleep)
     assert found["state"] == "COMPLETED"
@@ -146,7 +124,7 @@ def test_patience_ends(world: World, tmp_path: Path) -> None:
     """Where the other one does not end, it is ``Busy``, and nothing has changed."""
     world.start(4)
     hasty = Campaign(world.campaign._engine, tmp_path / "rollout.lock", patience=0.1)
-    with stepping(world, tmp_path):
+    with stepping(world):
         with pytest.raises(Busy) as caught:
             hasty.pause(R, world.now)
         with pytest.raises(Busy):
