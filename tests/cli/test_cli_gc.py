@@ -67,7 +67,7 @@ def test_says_what_is_wrong(past: Ota) -> None:
     assert past.files() == before
 
 
-def test_killed_it_goes_on(past: Ota, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_it_goes_on(past: Ota) -> None:
     """SIGKILL at system calls that persist something: what is listed is there, the end is the same."""
     past.ok("repo", "gc")
     past.later(days=31)

@@ -337,7 +337,7 @@ def test_foreign_folders_at_the_top(root: Path, spool: Spool, name: str) -> None
 
 
 @pytest.mark.parametrize("part", ["device", "reports"])
-def test_links_instead_of_folders(root: Path, spool: Spool, part: str, tmp_path: Path) -> None:
+def test_links_instead_of_folders(root: Path, spool: Spool, part: str) -> None:
     """A device can not make the operator read another folder."""
     victim = put_file(root, "victim", 1, b"secret").parent.parent
     if part == "device":

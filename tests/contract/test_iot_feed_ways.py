@@ -93,7 +93,7 @@ def test_port_443_alone(side: MqttSide, monkeypatch: pytest.MonkeyPatch) -> None
             assert silent(feed)
 
 
-def test_https_is_tried_last(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_is_tried_last(broker: Broker) -> None:
     """Where no MQTT passes the agent asks; the document is a string there, and AWS hears the end."""
     with contextlib.ExitStack() as stack:
         side = stack.enter_context(closing(HttpsSide(broker.authority, stack)))

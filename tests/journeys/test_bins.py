@@ -112,7 +112,7 @@ def stage_versions(stage: Stage) -> dict[str, int]:
     return {name: v for name, v in listed(stage).items() if bins.is_bin(name)}
 
 
-def test_a_device_keeps_the_bins_that_it_needs_and_no_others(four: Stage, tmp_path: Path) -> None:
+def test_a_device_keeps_the_bins_that_it_needs_and_no_others(four: Stage) -> None:
     """A bin of the release before is let go of; what is stored verifies by itself."""
     for number in range(6):
         release = four.place.released(f"2.0.{number}")

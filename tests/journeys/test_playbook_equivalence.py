@@ -350,7 +350,7 @@ def test_the_text_never_depends_on_values(tmp_path: Path) -> None:
         assert NASTY not in rendered.text
 
 
-def test_limits_of_documents(tmp_path: Path) -> None:
+def test_limits_of_documents() -> None:
     """Too long, or for the agent only: refused before anything is written."""
     from ota.errors import Malformed  # noqa: PLC0415 - this claim only
 

@@ -95,7 +95,7 @@ def test_no_message_leaves_a_name_to_be_filled_in(world: World) -> None:
 
 
 # -- two at once ---------------------------------------------------------------------------------
-def test_a_stop_waits_for_the_step_at_hand(world: World, tmp_path: Path) -> None:
+def test_a_stop_waits_for_the_step_at_hand(world: World) -> None:
     """An emergency is not told to come back later."""
     world.start(4)
     world.step()
@@ -106,7 +106,7 @@ def test_a_stop_waits_for_the_step_at_hand(world: World, tmp_path: Path) -> None
     assert assigned(world) == []
 
 
-def test_a_run_goes_on_beside_a_timer(world: World, tmp_path: Path) -> None:
+def test_a_run_goes_on_beside_a_timer(world: World) -> None:
     """A command that runs for hours does not end because a step of somebody else's was in its way."""
     world.start(4)
 

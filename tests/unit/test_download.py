@@ -56,7 +56,7 @@ def test_metadata(downloader: Downloader) -> None:
     assert caught.value.code == "oversize"
 
 
-def test_image_arrives_and_is_counted(downloader: Downloader, tmp_path: Path) -> None:
+def test_image_arrives_and_is_counted(downloader: Downloader) -> None:
     """The part has exactly the signed length, is private, and a second call fetches nothing."""
     counted: list[int] = []
     path = downloader.image(item(), counted.append)

@@ -431,7 +431,7 @@ def test_broken_notes_say_what_to_do(stage: Stage, data: bytes) -> None:
     assert names(stage) == before
 
 
-def test_bad_calls_change_nothing(stage: Stage, tmp_path: Path) -> None:
+def test_bad_calls_change_nothing(stage: Stage) -> None:
     """A grace time that would cut readers off; a time in the notes that is still to come."""
     for short in (timedelta(0), timedelta(minutes=59), -GRACE):
         with pytest.raises(Malformed):

@@ -53,7 +53,7 @@ def test_other_urls_are_misuse(text: str) -> None:
     assert caught.value.code == "registry-url"
 
 
-def test_a_password_is_never_shown(tmp_path: Path) -> None:
+def test_a_password_is_never_shown() -> None:
     """An unreachable server is an outage whose message and subject hide the password."""
     with pytest.raises(Outage) as caught:
         Registry("postgresql://ota:s3cret@127.0.0.1:9/ota?connect_timeout=2")

@@ -84,7 +84,7 @@ def test_a_bare_pending_file_is_a_bundle(place: Signed, tmp_path: Path) -> None:
     assert set(away.adopt(data)) == {"image"}
 
 
-def test_another_change_does_not_merge(place: Signed, tmp_path: Path) -> None:
+def test_another_change_does_not_merge(place: Signed) -> None:
     """A different change of the same repository is refused; the one that waits stays."""
     edited(place)
     data = place.repos.export()

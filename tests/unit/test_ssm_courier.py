@@ -122,9 +122,7 @@ def test_a_document_changed_after_it_was_compared(bench: SsmBench) -> None:
         ("Config", "relative"),
     ],
 )
-def test_shell_metacharacters_fit_no_pattern(
-    bench: SsmBench, name: str, value: str, tmp_path: Path
-) -> None:
+def test_shell_metacharacters_fit_no_pattern(bench: SsmBench, name: str, value: str) -> None:
     """Systems Manager refuses them; on a node that was given them all the same, nothing runs."""
     courier(bench).dispatch(order("gw-1"))
     (sent,) = bench.fake.sent
@@ -241,7 +239,7 @@ def test_a_poll_asks_only_about_what_is_on_its_way(bench: SsmBench) -> None:
     assert sum(bench.fake.calls.values()) == before
 
 
-def test_throttled_calls_are_patient(bench: SsmBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_throttled_calls_are_patient(bench: SsmBench) -> None:
     """Twice refused for its pace, the command is sent at the third try, once."""
     pauses: list[float] = []
     api = Api(

@@ -356,9 +356,7 @@ def test_director_refused_and_nothing_changes(
     assert wanted.assignment.wave == 3
 
 
-def test_another_devices_newer_metadata_does_not_brick(
-    world: World, room: TrustRoom, tmp_path: Path
-) -> None:
+def test_another_devices_newer_metadata_does_not_brick(world: World, room: TrustRoom) -> None:
     """A neighbour's set at a far higher version is refused and leaves no version memory."""
     world.release()
     world.assign()
