@@ -65,7 +65,7 @@ class Trusted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rollout: Principal
     refresh: Timer
     enrol: Principal
-    gc: Timer | None = None
+    gc: Principal | None = None
 
 
 class Vpn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -248,9 +248,10 @@ def test_a_timer_may_be_a_function() -> None:
     assert [n for n, p in taken.items() if p == {"Service": values.LAMBDA}] == ["Refresh"]
     assert "ManagedPolicyArns" in roles["Refresh"]["Properties"]
     assert "ManagedPolicyArns" not in roles["Publisher"]["Properties"]
-    wrong = EXAMPLE.replace("arn:aws:iam::111122223333:role/operators", values.LAMBDA)
-    with pytest.raises(promise.Malformed, match=r"trusted\.rollout"):
-        values.read(wrong.encode(), "infra.toml")
+    for role, key in (("operators", "rollout"), ("ota-gc-timer", "gc"), ("security", "admin")):
+        wrong = EXAMPLE.replace(f"arn:aws:iam::111122223333:role/{role}", values.LAMBDA)
+        with pytest.raises(promise.Malformed, match=rf"trusted\.{key}"):
+            values.read(wrong.encode(), "infra.toml")
 
 
 REMOVALS = [
