@@ -21,7 +21,7 @@ from ota.errors import Malformed, NotFound, NotPermitted, OtaError
 from ota.fleet import exchange, tables
 from ota.fleet.allow import AllowList
 from ota.fleet.entries import Entry
-from ota.fleet.registry import Registry, _update
+from ota.fleet.registry import Registry, _changes, _locked
 
 ONE, TWO = Identity("gw-1"), Identity("gw-2")
 ROWS = [
@@ -71,7 +71,10 @@ def imported(registry: Registry, entries: list[Entry] | None) -> None:
     with registry.engine.connect() as conn, conn.begin() as work:
         try:
             for entry in sorted(entries, key=lambda e: e.id):
-                _update(conn, entry)
+                values = _changes(entry, lambda name: _locked(conn, name))
+                conn.execute(
+                    tables.devices.update().where(tables.devices.c.id == entry.id).values(**values)
+                )
             labels = {row.id: json.loads(row.labels) for row in conn.execute(rows_of())}
             assert set(labels) == {"gw-1", "gw-2"}
             for entry in entries:
