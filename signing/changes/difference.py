@@ -114,12 +114,29 @@ def _again(name: str, before: Component, after: Component) -> str:
 
 
 def _listing(name: str, old: Mapping[str, TargetFile], new: Mapping[str, TargetFile]) -> list[str]:
-    words = [
-        f"{name}: {_target(path, target)}"
+    words = [f"{name}: {_target(path, new[path])}" for path in new if path not in old]
+    words += [
+        f"{name}: CHANGES {path}: {_otherwise(old[path], target)}"
         for path, target in new.items()
-        if path not in old or old[path].to_dict() != target.to_dict()
+        if path in old and old[path].to_dict() != target.to_dict()
     ]
     return words + [f"{name}: takes off {path}" for path in old if path not in new]
+
+
+def _otherwise(before: TargetFile, after: TargetFile) -> str:
+    """Each field of a target, and of what it says of itself, that differs."""
+    old, new = _flat(before), _flat(after)
+    return ", ".join(
+        f"{key} {old.get(key, 'nothing')!s:.80} becomes {new.get(key, 'nothing')!s:.80}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    )
+
+
+def _flat(target: TargetFile) -> dict[str, Any]:
+    said = target.to_dict()
+    custom = said.pop("custom", {})
+    return said | (custom if isinstance(custom, dict) else {"custom": custom})
 
 
 def _delegations(name: str, before: Targets | None, after: Targets, names: Names) -> list[str]:

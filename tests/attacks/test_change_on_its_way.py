@@ -298,3 +298,22 @@ def test_nothing_that_is_said_hides_what_else_is_said(plant: Plant) -> None:
     assert at
     assert at[0] < 10, "before the releases"
     assert words[-1].startswith("... and ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("format", "tar"), ("notes", "as before"), ("hardware_ids", ["gw-rev-z"])]
+)
+def test_a_release_that_is_described_anew_stands_out(
+    plant: Plant, field: str, value: object
+) -> None:
+    """What was listed before is no new release: each field of it that differs is said."""
+    plant.wiring.releases.add(plant.build("4.0.0"), plant.now())
+    path = "app/app-1.0.0.bin"
+
+    def anew(role: Targets) -> None:
+        role.targets[path].unrecognized_fields["custom"][field] = value
+
+    words = shown(plant, lambda p: edited(p, "app", anew))
+    (line,) = [line for line in words if path in line]
+    assert line.startswith(f"app: CHANGES {path}: {field} ")
+    assert line in words[:2], "before what is new"

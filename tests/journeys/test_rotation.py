@@ -83,7 +83,7 @@ ROTATIONS = {
     "approvers": (
         ("rollout.toml", '["approver"]', '["approver", "approver-2"]'),
         BOTH,
-        "targets: lists workspace/approvers.json (approvers)",
+        "targets: CHANGES workspace/approvers.json: hashes ",
     ),
 }
 
