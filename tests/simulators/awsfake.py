@@ -6,6 +6,7 @@ emulator lets pass (101 targets, eleven messages), and it can be made to throttl
 deliver twice, and kill the process before or after the effect of any call. Executions of things in
 ``unlisted`` are not in any list yet, ``flood`` is a message that never stops coming, handles in
 ``stubborn`` can not be deleted; ``dead``: nobody answers, and a minute passes each time.
+``passed`` are seconds that passed without anybody waiting.
 
 >>> fake = FakeAws("gw-1", "gw-2")
 >>> courier = fake.courier(folder)
@@ -106,6 +107,7 @@ class FakeAws:
     lag: int = 0
     now: datetime = datetime(2026, 11, 23, 10, tzinfo=UTC)
     slept: float = 0.0
+    passed: float = 0.0
     undeletable: bool = False
     portal: bool = False
     dead: bool = False
@@ -133,7 +135,7 @@ class FakeAws:
         """A new process's courier, whose clients end here. Waiting costs no time."""
         told = Options(queue=QUEUE, wait=0, **options)
         words = {"region": told.region, "rates": told.rates}
-        api = Api(CALLS, ROLE, **words, sleep=self._sleep, clock=lambda: self.slept)
+        api = Api(CALLS, ROLE, **words, sleep=self._sleep, clock=self._monotonic)
         api._clients = _CLIENTS.setdefault(told.region, {})  # making them takes longest
         for service in ("iot", "sqs", "sts"):
             events, name = api.client(service).meta.events, f"before-send.{service}"
@@ -153,6 +155,9 @@ class FakeAws:
 
     def _sleep(self, seconds: float) -> None:
         self.slept += seconds
+
+    def _monotonic(self) -> float:
+        return self.slept + self.passed
 
     # -- the wire --------------------------------------------------------------------------------
     def _answer(self, request: Any, **_: Any) -> AWSResponse:

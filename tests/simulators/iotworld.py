@@ -42,6 +42,11 @@ class IotWorld(World):
         self.courier = self.fake.courier(self._folder, **self._options)
         self.campaign = self.fresh()
 
+    def tick(self, seconds: float = 10) -> None:
+        """Time passes, also for those who wait until AWS is well again."""
+        super().tick(seconds)
+        self.fake.passed += seconds
+
     def poll(self, *names: str) -> None:
         for name in names or self.devices:
             device = self.devices[name]
