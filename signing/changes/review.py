@@ -85,10 +85,10 @@ def _printable(line: str) -> str:
 
 
 def _new(before: Component | None, after: Component) -> dict[str, str]:
-    """Target path -> SHA-256 of what a component did not list before."""
-    known = before.targets() if before else {}
+    """Target path -> SHA-256 of what a component did not list before, or listed with other bytes."""
+    known = {path: t.hashes for path, t in before.targets().items()} if before else {}
     found = after.targets().items()
-    return {path: t.hashes.get("sha256", "") for path, t in found if path not in known}
+    return {path: t.hashes.get("sha256", "") for path, t in found if known.get(path) != t.hashes}
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,21 @@ from typing import Any
 import msgspec
 import pytest
 from securesystemslib.signer import CryptoSigner, Key
+from simulators import plantplaybooks
 from simulators.plant import Plant
 from simulators.threats import ENGINEERS, ROOTS, honest
 from tuf.api.metadata import Root, TargetFile, Targets
 
 from ota.errors import Malformed
+from ota.playbook import source
 from ota.repositories.opened import Repository
 from signing import layout, strict
 from signing.approval import APPROVERS_PATH
 from signing.changes import bundle, ceremony
 from signing.changes.ceremony import Needs, Pending
 from signing.enrolment import key_to_dict
+from signing.playbooks import playbook as playbooks
+from signing.playbooks import target as playbook_target
 
 Edit = Callable[[Pending], Pending]
 FAR = datetime.fromisoformat("9999-12-31T23:59:59Z")
@@ -317,3 +321,35 @@ def test_a_release_that_is_described_anew_stands_out(
     (line,) = [line for line in words if path in line]
     assert line.startswith(f"app: CHANGES {path}: {field} ")
     assert line in words[:2], "before what is new"
+
+
+HELLO = """\
+name: hello
+version: {version}
+summary: Say hello
+platforms: [linux]
+steps:
+  - name: say
+    exec: {{argv: [{program}]}}
+"""
+
+
+def test_a_playbook_whose_text_is_exchanged_is_read_anew(plant: Plant) -> None:
+    """Every command that will run is read before it is signed, also under a name that is known."""
+    plantplaybooks.publish(plant, HELLO.format(version="1.0.0", program="/bin/true"))
+    text = HELLO.format(version="1.1.0", program="/bin/true")
+    plant.wiring.library.add(source.read(text.encode()), plant.now())
+    evil = source.read(HELLO.format(version="1.0.0", program="/bin/evil").encode())
+    data = playbooks.encode(evil)
+
+    def exchanged(pending: Pending) -> Pending:
+        def swap(role: Targets) -> None:
+            role.targets[evil.path] = playbook_target.describe(evil).to_target()
+
+        name = layout.image_target(evil.path, strict.digest(data))
+        files = pending.files | {name: data.decode()}
+        return edited(pending, "playbooks", swap, files=files)
+
+    words = shown(plant, exchanged)
+    assert any("CHANGES playbooks/hello-1.0.0.json" in line for line in words)
+    assert any("/bin/evil" in line for line in words), words
