@@ -115,6 +115,14 @@ def test_a_bucket_needs_little(tmp_path: Path) -> None:
     assert (found.thing, found.ca, found.s3_endpoint) == ("press-07", "", "")
 
 
+def test_a_key_on_a_token_goes_every_way(tmp_path: Path) -> None:
+    """Over HTTPS, too."""
+    text = TOKEN.replace('"mqtt-443"', '"mqtt-443", "https"') + 'pin = "env:PIN"\n'
+    feed = read(tmp_path, text).feed
+    assert isinstance(feed, IotJobsOptions)
+    assert feed.fallback == ("mqtt-443", "https")
+
+
 def test_a_bucket_takes_the_feeds_certificate(tmp_path: Path) -> None:
     """One certificate for both, unless the owner says otherwise; a key on a token does not serve."""
     kind = '[feed]\nkind = "none"\n'
@@ -177,10 +185,6 @@ WRONG = {
     "pin without token": (f'{IOT}pin = "env:PIN"\n', "feed.pin"),
     "token without pin": (TOKEN, "feed.pin"),
     "pin by value": (f'{TOKEN}pin = "1234"\n', "feed.pin"),
-    "token over https": (
-        TOKEN.replace('"mqtt-443"', '"https"') + 'pin = "env:PIN"\n',
-        "feed.fallback",
-    ),
     "identity uri": (f'{IOT}[identity]\nkey = "pkcs11:x"\n', "identity.key"),
     "identity pin": (f'{IOT}[identity]\nkey = "hsm:1"\npin = "1234"\n', "identity.pin"),
     "identity pin alone": (f'{IOT}[identity]\npin = "env:PIN"\n', "identity.pin"),
