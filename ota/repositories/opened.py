@@ -144,6 +144,11 @@ class Opened:
         """What this workspace has seen of each device's director metadata."""
         return DirectorMemory(self.state_path("seen") / "director.sqlite")
 
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if "director_memory" in self.__dict__:
+            self.director_memory.close()
+
     @property
     def given(self) -> Given:
         """Version numbers of the image repository that belong to some content already."""

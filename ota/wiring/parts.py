@@ -38,9 +38,11 @@ class Parts:
         self._clock = clock
 
     def close(self) -> None:
-        """Let go of the registry, where it was opened."""
+        """Let go of the registry and of what was seen, where they were opened."""
         if "registry" in self.__dict__:
             self.registry.close()
+        if "repositories" in self.__dict__:
+            self.repositories.close()
 
     # -- who signs -----------------------------------------------------------------------------
     @cached_property

@@ -56,6 +56,13 @@ class DirectorMemory:
         """What was seen of one device."""
         return DeviceMemory(self, device)
 
+    def close(self) -> None:
+        """Let go of the file; the next question opens it again."""
+        with self._lock:
+            db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
     def check_root(self, root: bytes) -> None:
         """``Refusal`` that names our file for a root that a disk has damaged; asked once of each."""
         if root not in self._sound:
