@@ -18,22 +18,31 @@ from simulators.signed import NOW, Signed
 from signing import bins, layout
 from signing.image.state import State
 
+pytestmark = pytest.mark.xdist_group("scale")
+"""One worker makes the repository, once, and its tests add to it in their order."""
 RELEASES, BINS = 100_000, 1024
 KB = 1000
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Signed:
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Signed, State]:
+    """The repository, and its state before any test has added a release."""
     folder = tmp_path_factory.mktemp("scale") / "w"
     folder.mkdir()
-    return manyreleases.many(folder, RELEASES, BINS, Counting(folder / "store"))
-
-
-@pytest.fixture(scope="module")
-def state(place: Signed) -> State:
+    place = manyreleases.many(folder, RELEASES, BINS, Counting(folder / "store"))
     found = place.repos.image().state(NOW)
     assert found is not None
-    return found
+    return place, found
+
+
+@pytest.fixture
+def place(world: tuple[Signed, State]) -> Signed:
+    return world[0]
+
+
+@pytest.fixture
+def state(world: tuple[Signed, State]) -> State:
+    return world[1]
 
 
 def test_every_bin_is_small_enough(place: Signed, state: State) -> None:
