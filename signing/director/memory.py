@@ -16,7 +16,6 @@ are whole (WAL) and not synced one by one.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from pathlib import Path
 
 from signing import durable, rootfile, strict
 from signing.client.workflow import TufClient
-from signing.errors import Malformed, Outage
+from signing.errors import Malformed, NotPermitted, Outage
 from signing.report import Versions
 
 _ROLES = ("timestamp", "snapshot", "targets")
@@ -78,25 +77,31 @@ class DirectorMemory:
             self._db.execute(begin)
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk has ended it already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _opened(self) -> sqlite3.Connection:
         durable.folder(self.path.parent)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if not self.path.exists():
+            # whole under its name, never opened beside SQLite: closing a file drops every lock
+            # that this process holds on it (POSIX), those of other connections too
+            with contextlib.suppress(NotPermitted):
+                durable.create(self.path, b"", mode=0o600)
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("BEGIN IMMEDIATE")
-        found = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if found == 0:
-            for statement in filter(str.strip, _TABLES.split(";")):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {_SCHEMA}")
-        db.execute("COMMIT")
-        if found not in (0, _SCHEMA):
+        if _form(db) == 0:
+            db.execute("BEGIN IMMEDIATE")
+            if _form(db) == 0:  # nobody else made them meanwhile
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {_SCHEMA}")
+            db.execute("COMMIT")
+        found = _form(db)
+        if found != _SCHEMA:
             db.close()
             raise self._damaged(f"its form is {found}, this program writes {_SCHEMA}")
         return db
@@ -105,9 +110,13 @@ class DirectorMemory:
     def _seam(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.OperationalError, OSError) as e:
+        except sqlite3.OperationalError as e:
+            full = e.sqlite_errorcode == sqlite3.SQLITE_FULL
             raise Outage(
-                f"{self.path}: {e}", code="io", subject=str(self.path), remedy="df -h"
+                f"{self.path}: {e}",
+                code="no-space" if full else "io",
+                subject=str(self.path),
+                remedy="df -h",
             ) from e
         except sqlite3.DatabaseError as e:
             raise self._damaged(str(e)) from e
@@ -118,6 +127,10 @@ class DirectorMemory:
             subject=str(self.path),
             remedy=REMEDY,
         )
+
+
+def _form(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 @dataclass(frozen=True)

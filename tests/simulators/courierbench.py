@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -60,12 +61,12 @@ class Bench(Protocol):
         """End what runs."""
 
 
-class FolderBench:
+class FolderBench(ABC):
     """Both ends meet in a folder: hints arrive there, and reports are left there."""
 
+    @abstractmethod
     def spool(self, device: str) -> Path:
         """The folder."""
-        raise NotImplementedError  # every bench has a place of its own; none is run as this class
 
     def hints(self, device: str) -> list[str]:
         return sorted(p.stem for p in (self.spool(device) / "orders").glob("[!.]*.json"))
@@ -90,7 +91,7 @@ class FolderBench:
     def waiting(self, device: str) -> int:
         return len(list((self.spool(device) / "reports").glob("*.json")))
 
-    def later(self) -> None:
+    def later(self) -> None:  # noqa: B027 - nothing is to be done: files wait for everybody
         """Files wait for everybody."""
 
 

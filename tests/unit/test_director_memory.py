@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -176,3 +178,37 @@ def test_what_did_not_end_did_not_happen(place: Signed) -> None:
         killed()
     assert dict(found.of("gw-1").load()) == before
     assert dict(memory(place).of("gw-1").load()) == before
+
+
+def test_a_second_memory_of_one_process_takes_no_locks_away(place: Signed) -> None:
+    """A file that is closed beside SQLite drops its locks; then another process's commit is lost."""
+    path = place.folder / "state" / "seen" / "director.sqlite"
+    writes = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    first = memory(place)
+    with first.transaction("BEGIN IMMEDIATE"):
+        second = memory(place)
+        assert second.of("gw-1").versions().timestamp == 2
+        found = subprocess.run([sys.executable, "-c", writes], capture_output=True, check=False)
+        assert b"database is locked" in found.stderr
+
+
+def test_a_full_disk_is_an_outage_and_takes_nothing_away(place: Signed) -> None:
+    """What was remembered stands, and with room again the next set is kept."""
+    found = memory(place)
+    client = place.repos.director()._open("gw-1", NOW)
+    before = dict(found.of("gw-1").load())
+    assert found._db is not None
+    (pages,) = found._db.execute("PRAGMA page_count").fetchone()
+    found._db.execute(f"PRAGMA max_page_count = {pages}")
+
+    def fill() -> None:
+        for number in range(200):
+            found.of(f"other-{number}").keep(client)
+
+    with pytest.raises(Outage) as caught:
+        fill()
+    assert caught.value.code == "no-space"
+    assert dict(found.of("gw-1").load()) == before
+    found._db.execute("PRAGMA max_page_count = 1000000")
+    found.of("other-199").keep(client)
+    assert found.of("other-199").versions().timestamp == 2
