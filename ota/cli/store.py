@@ -12,7 +12,7 @@ import typer
 
 from ota.cli import progress
 from ota.cli import session as sessions
-from ota.errors import Misuse, NotFound, Outage
+from ota.errors import Misuse, NotFound, Outage, Stale
 
 app = typer.Typer(name="store", no_args_is_help=True, help="The store that devices fetch from.")
 
@@ -64,6 +64,8 @@ def mirror(
     Their agents take the folder as their store (file:///...) and believe nobody who carried it.
     Run it again before timestamps expire: three days while a device has an order, else thirty.
     """
+    from signing import strict  # noqa: PLC0415 - `ota --help` stays quick
+
     session = sessions.of(ctx)
     if not folder.is_dir():
         raise NotFound(
@@ -81,6 +83,7 @@ def mirror(
             "bytes": done.bytes,
             "unchanged": done.unchanged,
             "removed": done.removed,
+            "expires": strict.stamp(done.ends) if done.ends else "",
         }
     )
     for device, error in done.problems.items():
@@ -90,6 +93,13 @@ def mirror(
             f"{len(done.problems)} devices could not be read",
             subject=min(done.problems),
             remedy="ota repo verify",
+        )
+    if done.ends is not None and done.ends <= sessions.now():
+        raise Stale(
+            f"timestamps in it have expired since {strict.stamp(done.ends)}: devices install nothing",
+            code="expired",
+            subject=str(folder),
+            remedy="ota repo refresh, then the same command again",
         )
 
 

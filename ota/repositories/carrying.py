@@ -10,13 +10,16 @@ Killed anywhere, the next run goes on. Nobody who carries the folder is believed
 arrives as they would anywhere, and what is missing or torn is an outage until it is complete.
 
 >>> carry(mirror, CarriedFolder(Path("/media/stick")), ["press-07"], prune=True)
-Carried(written=9, bytes=20411, unchanged=0, removed=0, problems={})
+Carried(written=9, bytes=20411, unchanged=0, removed=0, problems={}, ends=...)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
+
+from tuf.api.metadata import Metadata, Timestamp
 
 from ota.errors import OtaError, Outage
 from ota.ports import Carrier, Mirror, MirrorFile
@@ -29,13 +32,17 @@ _OURS = ("image/", "director/")
 
 @dataclass(frozen=True)
 class Carried:
-    """What was done, or would be. ``problems``: device -> why nothing of its own is there."""
+    """What was done, or would be. ``problems``: device -> why nothing of its own is there.
+
+    ``ends``: when the first timestamp in it expires; what is carried later than that is stale.
+    """
 
     written: int
     bytes: int
     unchanged: int
     removed: int
     problems: dict[str, OtaError]
+    ends: datetime | None
 
 
 def carry(
@@ -66,7 +73,8 @@ def carry(
         spare = []
     for name in () if dry_run else spare:
         there.remove(name)
-    return Carried(len(todo), total, len(wanted) - len(todo), len(spare), problems)
+    ends = min((_end(f.data) for f in wanted if f.data and _is_timestamp(f)), default=None)
+    return Carried(len(todo), total, len(wanted) - len(todo), len(spare), problems, ends)
 
 
 def _wanted(mirror: Mirror, devices: Iterable[str]) -> tuple[list[MirrorFile], dict[str, OtaError]]:
@@ -85,7 +93,16 @@ def _order(file: MirrorFile) -> tuple[int, bool]:
     """Images, then the image repository, then directors; timestamps last in each."""
     director = file.name.startswith("director/")
     stage = 0 if file.name.startswith(f"{layout.TARGETS}/") else 2 if director else 1
-    return stage, file.name.endswith("/timestamp.json")
+    return stage, _is_timestamp(file)
+
+
+def _is_timestamp(file: MirrorFile) -> bool:
+    return file.name.endswith("/timestamp.json")
+
+
+def _end(timestamp: bytes) -> datetime:
+    """When verified bytes of a timestamp expire."""
+    return Metadata[Timestamp].from_bytes(timestamp).signed.expires
 
 
 def _pieces(mirror: Mirror, file: MirrorFile) -> Iterator[bytes]:

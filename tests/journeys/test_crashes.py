@@ -10,15 +10,15 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from simulators.disks import small_disk
 from simulators.images import tar
 from simulators.killing import Traced, traced
 from simulators.plant import ALL, Part, Plant
@@ -192,20 +192,6 @@ def contents(plant: Plant) -> dict[str, bytes]:
 
 
 # -- full disks --------------------------------------------------------------------------------
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """A file system of its own, of ``size`` bytes, at ``folder``."""
-    folder.mkdir(parents=True)
-    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    options = f"size={size},mode=0777"
-    mount = [*prefix, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    subprocess.run(mount, check=True)
-    try:
-        yield
-    finally:
-        subprocess.run([*prefix, "umount", "--lazy", str(folder)], check=True)
-
-
 def fill(disk: Path, leave: int) -> Path:
     """Leave exactly so many bytes free."""
     filler = disk / "filler"

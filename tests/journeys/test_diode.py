@@ -8,15 +8,20 @@ gates; nobody who carries is believed.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from simulators.disks import small_disk
 from simulators.plant import Plant
 from simulators.plants import fixtures
 from simulators.threats import ONE, TWO
+
+from ota.cli import session as sessions
+from ota.cli.app import run as cli
 
 FAR = ("far-1", "far-2")
 SOONEST: dict[str, Callable[[str], object]] = {
@@ -288,6 +293,38 @@ def test_one_devices_trouble_is_its_own(diode: Diode) -> None:
     assert (done.returncode, json.loads(done.stdout)["devices"]) == (1, 2)
     assert "far-1: " in done.stderr
     assert stray.exists()
+
+
+def test_what_has_expired_is_carried_and_said(
+    diode: Diode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 1 with the way out; after a refresh the same command is content."""
+    plant = diode.plant
+    assert diode.mirror()["expires"]
+    plant.later(days=40)
+    done = plant.wiring.carry(diode.near, FAR, prune=False, dry_run=False)
+    assert done.ends is not None
+    assert done.ends < plant.now()
+    monkeypatch.setattr(sessions, "now", plant.now)
+    assert cli(["-C", str(plant.workspace), "store", "mirror", str(diode.near)]) == 1
+    assert "code: expired\nnext: ota repo refresh" in capsys.readouterr().err
+    plant.wiring.refresh(every=True)
+    done = plant.wiring.carry(diode.near, FAR, prune=False, dry_run=False)
+    assert done.ends is not None
+    assert done.ends > plant.now()
+
+
+def test_a_full_stick(diode: Diode) -> None:
+    """Named; nothing half-written stands under a name."""
+    small = diode.plant.folder / "small"
+    with small_disk(small, 256 * 1024):
+        diode.near = small
+        diode.plant.publish(diode.plant.build("3.0.0", os.urandom(400_000)))
+        diode.plant.step(diode.plant.start("three", "3.0.0"))
+        done = diode.plant.ota("store", "mirror", str(small))
+        assert done.returncode == 1
+        assert "code: no-space\n" in done.stderr
+        assert not any("3.0.0" in name for name in diode.names())
 
 
 @pytest.mark.parametrize(
